@@ -1,0 +1,387 @@
+"""The configuration: one typed model per section, every default in one place.
+
+A YAML file is read once, at the edge; functions further in take the values that they need. A key that is not known
+is an error that names the nearest known one; a key of earlier versions that has lost its meaning is accepted, and one
+line says what replaced it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from metagene_classifier.errors import ConfigError, nearest
+
+__all__ = [
+    "DEFAULT_HEADER_REGEX",
+    "Config",
+    "DatasetConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SchedulerConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "config_yaml",
+    "load_config",
+]
+
+DEFAULT_HEADER_REGEX = (
+    r"^lbl\|(?P<class_id>[^|]+)(?:\|(?P<tax_id>[^|]*))?(?:\|(?P<readlen>\d*))?"
+    r"(?:\|(?P<name>.*?))?(?:/(?P<mate>[12]))?$"
+)
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, values are checked, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TokenizerConfig(Section):
+    """How reads become token ids."""
+
+    name_or_path: str = "metagene-ai/METAGENE-1"
+    """Hub name, folder, or a minbpe ``.model`` file."""
+    use_hf_tokenizer: bool = True
+    max_length: int = Field(512, ge=8)
+    """Tokens of the longest piece that the encoder sees at once, special tokens included."""
+    long_reads: Literal["window", "truncate", "error"] = "window"
+    """What happens to reads of more than ``max_length`` tokens."""
+    window_overlap: float = Field(0.125, ge=0.0, lt=1.0)
+    """The share of a window that the next one repeats."""
+    add_bos: bool = True
+    add_eos: bool = True
+    pack_short_reads: bool | None = None
+    padding: str | bool | None = None
+    truncation: bool | None = None
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on the encoder's linear layers (arXiv 2106.09685)."""
+
+    enabled: bool = True
+    r: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    target_modules: list[str] | Literal["all-linear"] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    bias: Literal["none", "all", "lora_only"] = "none"
+    task_type: str | None = None
+
+
+class ModelConfig(Section):
+    """The encoder, its adapter and the head."""
+
+    encoder_path: str = "metagene-ai/METAGENE-1"
+    """Hub name, folder, or ``builtin:NAME`` for an architecture that ships with the package."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """``random`` builds the architecture with new weights and trains all of them."""
+    trust_remote_code: bool = False
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Of the encoder's weights; ``auto`` follows ``training.precision`` and the device."""
+    attention: Literal["auto", "flash_attention_2", "varlen", "flex_attention", "sdpa", "eager"] = "auto"
+    device_map: Literal["auto"] | None = None
+    """``auto`` spreads the encoder over the devices there are; for prediction only."""
+    pooling: Literal["mean", "max", "cls", "last"] = "mean"
+    num_classes: int | Literal["auto"] = "auto"
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    """Before the head."""
+    freeze: Literal["none", "encoder"] = "none"
+    """``encoder`` trains the head alone."""
+    gradient_checkpointing: bool = False
+    lora: LoraConfig = LoraConfig()
+
+
+class DatasetConfig(Section):
+    """Labelled reads and the table of classes."""
+
+    train_fasta: str | list[str] | None = None
+    val_fasta: str | list[str] | None = None
+    test_fasta: str | list[str] | None = None
+    mapping_tsv: str | None = None
+    labels_from: Literal["header", "tsv", "filename"] = "header"
+    """Where a read's class stands: in its header, in ``labels_tsv``, or in the name of its file."""
+    labels_tsv: str | None = None
+    """Read id and class, tab-separated."""
+    header_regex: str = DEFAULT_HEADER_REGEX
+    strict_classes: bool = True
+    """``false`` skips and counts reads whose class is not in the mapping."""
+    label_column: str = "label_name"
+    class_column: str = "class_id"
+    tax_column: str = "tax_id"
+    val_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the training reads held out where no ``val_fasta`` is given; mates stay together."""
+    file_format: str | None = None
+    gzip: str | bool | None = None
+
+    @field_validator("header_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        import re
+
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if "class_id" not in groups:
+            raise ValueError("needs a group named class_id, as in (?P<class_id>[^|]+)")
+        return value
+
+
+class EarlyStoppingConfig(Section):
+    """Stop when the metric has not improved for ``patience`` evaluations."""
+
+    enabled: bool = True
+    patience: int = Field(3, ge=1)
+    metric: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc", "auroc", "loss"] = "macro_f1"
+    mode: Literal["max", "min"] = "max"
+
+
+class CheckpointConfig(Section):
+    """Which models are kept."""
+
+    save_best: bool = True
+    save_last: bool = True
+    every_steps: int | None = Field(None, ge=1)
+    """Besides the end of every epoch."""
+
+
+class TrainingConfig(Section):
+    """The training run."""
+
+    output_dir: str = "outputs/exp1"
+    batch_size: int = Field(128, ge=1)
+    """Reads of a step on one device; with ``grad_accum_steps`` and the ranks it makes the optimizer's step."""
+    grad_accum_steps: int = Field(1, ge=1)
+    max_epochs: int = Field(10, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps after which training ends, whatever ``max_epochs`` says."""
+    max_tokens: int | Literal["auto"] = "auto"
+    """Tokens of a micro-batch: what is in memory at once. It never changes the result."""
+    layout: Literal["auto", "packed", "buckets", "padded"] = "auto"
+    """How reads lie in a micro-batch; ``padded`` (all to ``max_length``) is for comparison only."""
+    precision: Literal["bf16-mixed", "fp16-mixed", "32"] = "bf16-mixed"
+    max_grad_norm: float = Field(1.0, gt=0)
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    torch_compile: bool = False
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+
+class OptimizerConfig(Section):
+    """AdamW (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(2e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class SchedulerConfig(Section):
+    """The learning rate over the run."""
+
+    name: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: int = Field(100, ge=0)
+    num_training_steps: int | Literal["auto"] = "auto"
+
+
+class LossConfig(Section):
+    """What is minimised."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """``balanced`` (inverse frequency) or a weight for each label; those not named weigh 1."""
+
+
+class MetricsConfig(Section):
+    """What evaluation computes and writes."""
+
+    primary: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc", "auroc"] = "macro_f1"
+    compute_auroc: bool = True
+    confusion_matrix: bool = True
+    per_class_report: bool = True
+
+
+class LoggingConfig(Section):
+    """Where the run's figures go."""
+
+    log_interval: int = Field(10, ge=1)
+    """Optimizer steps between two lines of the log."""
+    tensorboard: bool = True
+    use_wandb: bool = False
+    wandb_project: str = "metagene-classification"
+    wandb_entity: str | None = None
+
+
+class MemoryOptimizationConfig(Section):
+    """Accepted from earlier versions."""
+
+    empty_cache_steps: int | None = None
+
+
+class Config(Section):
+    """A whole configuration."""
+
+    seed: int = Field(42, ge=0, lt=2**32)
+    device: str = "cuda"
+    """``cuda``, ``cuda:1``, ``mps`` or ``cpu``; falls to what is there, and a line says so."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    loss: LossConfig = LossConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    logging: LoggingConfig = LoggingConfig()
+    memory_optimization: MemoryOptimizationConfig = MemoryOptimizationConfig()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Config:
+        model = self.model
+        if model.init == "random" and model.freeze == "encoder":
+            raise ValueError("model.freeze: encoder with model.init: random would freeze weights that never learned")
+        if self.dataset.labels_from == "tsv" and self.dataset.labels_tsv is None:
+            raise ValueError("dataset.labels_from: tsv needs dataset.labels_tsv")
+        return self
+
+
+# Keys of the earlier pipeline whose meaning is gone, and what replaced each.
+_REPLACED: Mapping[str, str] = {
+    "tokenizer.pack_short_reads": "reads are always batched without padding waste (training.layout)",
+    "tokenizer.padding": "nothing is padded to max_length any more (training.layout)",
+    "tokenizer.truncation": "tokenizer.long_reads says what happens to long reads",
+    "model.lora.task_type": "the head is this project's own and is always trained and saved",
+    "dataset.file_format": "the format is told from the file's content",
+    "dataset.gzip": "compression is told from the file's content",
+    "memory_optimization.empty_cache_steps": "it does nothing now; training.max_tokens bounds the memory of a step",
+}
+
+
+def load_config(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Config:
+    """Read a YAML file, apply the command line's values over it, and check everything at once.
+
+    Args:
+        path: the YAML file; ``None`` starts from the defaults.
+        overrides: dotted keys and values, ``{"training.batch_size": 64}``; ``None`` values are passed over.
+        tell: called with one line for each accepted key that has lost its meaning.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value does not fit.
+    """
+    values = _read_yaml(path) if path is not None else {}
+    where = str(path) if path is not None else "configuration"
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _set_dotted(values, key, value)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_plain_errors(error, where))) from error
+    for key, reason in _REPLACED.items():
+        if _has_dotted(values, key):
+            tell(f"{where}: {key} is accepted and has no effect: {reason}")
+    return config
+
+
+def config_yaml(config: Config) -> str:
+    """The resolved configuration as YAML that :func:`load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as 'training:', found {type(values).__name__}")
+    # An empty section ("model:" alone) means its defaults.
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        child = values.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: {section} is not a section")
+        values = child
+    values[last] = value
+
+
+def _has_dotted(values: Mapping[str, Any], key: str) -> bool:
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return node is not None
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    """The keys of the section that an error's location lies in."""
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]:
+    """Every key's own name and its dotted place."""
+    keys: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        keys.setdefault(name, prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            for inner, place in _all_keys(field.annotation, f"{prefix}{name}.").items():
+                keys.setdefault(inner, place)
+    return keys
+
+
+def _plain_errors(error: ValidationError, where: str) -> list[str]:
+    lines = []
+    for item in error.errors():
+        location = item["loc"]
+        key = ".".join(str(part) for part in location)
+        if item["type"] == "extra_forbidden":
+            name = str(location[-1])
+            places = _all_keys()
+            hint = nearest(name, _known_keys(location))
+            if name in places:
+                hint = f" (it stands at {places[name]!r})"
+            elif not hint and (near := nearest(name, places)):
+                hint = near
+            lines.append(f"{where}: unknown key {key!r}{hint}")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "model_type":
+            message = "should be a section with keys of its own"
+        given = "" if isinstance(item["input"], (dict, BaseModel)) else f", not {item['input']!r}"
+        lines.append(f"{where}: {key + ': ' if key else ''}{message}{given}")
+    return list(dict.fromkeys(lines))
