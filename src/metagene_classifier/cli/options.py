@@ -1,0 +1,130 @@
+"""Options that several commands share, and how they reach the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import yaml
+
+from metagene_classifier.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metagene_classifier.config import Config
+
+__all__ = [
+    "ckpt_option",
+    "config_from",
+    "config_options",
+    "device_option",
+    "long_reads_option",
+    "scoring_memory_options",
+    "trust_option",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Option: the key that it sets, and its help.
+_KEYS: dict[str, tuple[str, Any, str]] = {
+    "train-fasta": ("dataset.train_fasta", str, "Training reads: a file, or a folder of files."),
+    "val-fasta": ("dataset.val_fasta", str, "Validation reads."),
+    "test-fasta": ("dataset.test_fasta", str, "Test reads, for evaluate --split test."),
+    "mapping-tsv": ("dataset.mapping_tsv", str, "Table of class_id, label_name and tax_id."),
+    "labels-from": ("dataset.labels_from", str, "Where a read's class stands: header, tsv or filename."),
+    "labels-tsv": ("dataset.labels_tsv", str, "Table of read id and class (with --labels-from tsv)."),
+    "output-dir": ("training.output_dir", str, "Folder of the run."),
+    "batch-size": ("training.batch_size", int, "Reads of a step on one device."),
+    "max-epochs": ("training.max_epochs", int, "Passes over the training reads at most."),
+    "lr": ("optimizer.lr", float, "Learning rate."),
+    "max-tokens": ("training.max_tokens", int, "Tokens in memory at once; never changes the result."),
+    "seed": ("seed", int, "Of weights, order, dropout and splits."),
+    "device": ("device", str, "cuda, cuda:N, mps or cpu."),
+}
+
+
+def config_options(*names: str) -> Callable[[Command], Command]:
+    """``--config``, ``--set`` and the named options, each of which sets one key of the configuration."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            key, kind, text = _KEYS[name]
+            command = click.option(f"--{name}", type=kind, default=None, help=f"{text} [{key}]")(command)
+        command = click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any key of the configuration, as in --set model.lora.r=4; may be given several times.",
+        )(command)
+        return click.option("--config", type=click.Path(path_type=Path), default=None, help="YAML file.")(command)
+
+    return decorate
+
+
+def config_from(
+    config: Path | None, settings: tuple[str, ...], options: dict[str, Any], tell: Callable[[str], None]
+) -> Config:
+    """The configuration that a command's options make; ``options`` are named as click passes them.
+
+    Raises:
+        ConfigError: a key or value does not fit.
+    """
+    from metagene_classifier.config import load_config
+
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, as in --set training.batch_size=64")
+        try:
+            overrides[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not YAML") from error
+    for name, value in options.items():
+        if value is not None:
+            overrides[_KEYS[name.replace("_", "-")][0]] = value
+    return load_config(config, overrides, tell)
+
+
+def ckpt_option(command: Command) -> Command:
+    """``--ckpt``: the trained model."""
+    return click.option(
+        "--ckpt", type=str, required=True, help="A trained model's folder, or the folder of the run that made it."
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """``--device`` of commands that load a trained model."""
+    return click.option("--device", default="cuda", show_default=True, help="Falls to what is there, told.")(command)
+
+
+def scoring_memory_options(command: Command) -> Command:
+    """``--batch-size`` and ``--max-tokens``: two ways to say how much goes through the encoder at once."""
+    command = click.option(
+        "--max-tokens", type=click.IntRange(min=1), default=None, help="Tokens that go through the encoder at once."
+    )(command)
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=None,
+        help="The same in reads: as many tokens at once as so many reads of full length have.",
+    )(command)
+
+
+def long_reads_option(command: Command) -> Command:
+    """``--long-reads``: over the model's own setting."""
+    return click.option(
+        "--long-reads",
+        type=click.Choice(["window", "truncate", "error"]),
+        default=None,
+        help="Reads longer than the model's context; as the model was trained by default.",
+    )(command)
+
+
+def trust_option(command: Command) -> Command:
+    """``--trust-remote-code``."""
+    return click.option(
+        "--trust-remote-code", is_flag=True, help="Run Python code from the encoder's own repository; read it first."
+    )(command)

@@ -1,0 +1,91 @@
+"""``mgc predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metagene_classifier.cli.options import (
+    ckpt_option,
+    device_option,
+    long_reads_option,
+    scoring_memory_options,
+    trust_option,
+)
+from metagene_classifier.console import say
+
+__all__ = ["command"]
+
+
+@click.command("predict")
+@click.option("--input", "source", required=True, help="FASTA or FASTQ, any compression; - is standard input.")
+@ckpt_option
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="CSV; - is standard output.")
+@scoring_memory_options
+@click.option("--probabilities", is_flag=True, help="Add a column prob_<label> for every class.")
+@long_reads_option
+@device_option
+@click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
+@trust_option
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--per-sample", is_flag=True, help="Input is a CSV of samples and sequences: one call per sample.")
+@click.option(
+    "--aggregation",
+    type=click.Choice(["mean", "max", "sum"]),
+    default="mean",
+    show_default=True,
+    help="How the probabilities of a sample's reads become its own.",
+)
+@click.option("--sample-column", default="sample", show_default=True, help="With --per-sample.")
+@click.option("--sequence-column", default="sequence", show_default=True, help="With --per-sample.")
+def command(
+    source: str,
+    ckpt: str,
+    output: Path,
+    batch_size: int | None,
+    max_tokens: int | None,
+    probabilities: bool,
+    long_reads: str | None,
+    device: str,
+    device_map: str | None,
+    trust_remote_code: bool,
+    overwrite: bool,
+    per_sample: bool,
+    aggregation: str,
+    sample_column: str,
+    sequence_column: str,
+) -> None:
+    """Call the class of every read in a file.
+
+    One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
+    """
+    from metagene_classifier.cli.outputs import check_new_output, tell_stream
+    from metagene_classifier.prediction.scorer import StreamReport, open_model, scorer_for, token_budget
+
+    check_new_output(output, overwrite)
+    model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=say)
+    budget = token_budget(batch_size, max_tokens, model.description.max_length)
+    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False)
+    labels = model.description.label_table()
+    report = StreamReport()
+    if per_sample:
+        from metagene_classifier.prediction.samples import call_samples
+
+        samples = call_samples(
+            scorer,
+            labels,
+            source=source,
+            output=output,
+            aggregation=aggregation,
+            sample_column=sample_column,
+            sequence_column=sequence_column,
+            probabilities=probabilities,
+            report=report,
+        )
+        tell_stream(report, f"{samples:,} samples", output)
+        return
+    from metagene_classifier.prediction.reads import call_reads
+
+    call_reads(scorer, labels, source=source, output=output, probabilities=probabilities, report=report)
+    tell_stream(report, f"{report.reads:,} reads", output)

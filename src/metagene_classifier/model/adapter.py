@@ -1,0 +1,104 @@
+"""LoRA adapters through PEFT (arXiv 2106.09685), with dropout that follows the token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from metagene_classifier.errors import ConfigError, ModelFolderError
+from metagene_classifier.model.classifier import HEAD_DROPOUT
+from metagene_classifier.model.dropout import KeyedDropout, TokenKeys
+
+__all__ = ["AdapterSettings", "add_adapter", "load_adapter", "save_adapter"]
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Shape of the adapters: rank, scale, dropout, and the linear layers that get one."""
+
+    r: int
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...] | str
+    bias: str
+
+
+def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, keys: TokenKeys, seed: int) -> Any:
+    """Freeze an encoder and put new float32 adapters on it.
+
+    Raises:
+        ConfigError: the encoder has no layer of a name in ``target_modules``.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    _check_targets(encoder, settings.target_modules)
+    targets = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        bias=settings.bias,
+        task_type=TaskType.FEATURE_EXTRACTION,
+        base_model_name_or_path=encoder_name,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
+    torch.random.set_rng_state(state)
+    adapted.peft_config["default"].base_model_name_or_path = encoder_name
+    _use_keyed_dropout(adapted, keys)
+    return adapted
+
+
+def save_adapter(adapted: Any, folder: Path) -> None:
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``, as PEFT reads them."""
+    adapted.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written by the report
+
+
+def load_adapter(encoder: Any, folder: Path, *, keys: TokenKeys, trainable: bool) -> Any:
+    """Put a saved adapter back on its encoder.
+
+    Raises:
+        ModelFolderError: the files are damaged or do not fit the encoder.
+    """
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(encoder, folder, is_trainable=trainable, autocast_adapter_dtype=True)
+    except Exception as error:  # PEFT, safetensors and torch each raise their own
+        first = " ".join(str(error).split())[:200]
+        raise ModelFolderError(f"{folder}: the adapter cannot be put on this encoder: {first}") from error
+    _use_keyed_dropout(adapted, keys)
+    return adapted
+
+
+def _check_targets(encoder: Any, targets: tuple[str, ...] | str) -> None:
+    if isinstance(targets, str):
+        return
+    linear = sorted(
+        {name.rsplit(".", 1)[-1] for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+    )
+    missing = [target for target in targets if target not in linear and "." not in target]
+    if missing:
+        raise ConfigError(
+            f"model.lora.target_modules: this encoder has no linear layer called {', '.join(missing)}: "
+            f"it has {', '.join(linear)} (or all-linear)"
+        )
+
+
+def _use_keyed_dropout(adapted: Any, keys: TokenKeys) -> None:
+    number = HEAD_DROPOUT
+    for module in adapted.modules():
+        dropouts = getattr(module, "lora_dropout", None)
+        if not isinstance(dropouts, nn.ModuleDict):
+            continue
+        for adapter, dropout in dropouts.items():
+            number += 1
+            if isinstance(dropout, nn.Dropout):
+                dropouts[adapter] = KeyedDropout(dropout.p, keys, number)

@@ -1,0 +1,201 @@
+"""The folder that a trained model is: written as a whole, checked when it is read.
+
+Beside our description, head and tokenizer stand the files that PEFT knows an adapter by, so that the adapter also loads
+with PEFT alone. An encoder whose own weights were trained lies in ``encoder/``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from metagene_classifier.batching.micro_batches import Layout
+from metagene_classifier.errors import ModelFolderError
+from metagene_classifier.model.adapter import load_adapter, save_adapter
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.description import (
+    DESCRIPTION_FILE,
+    ModelDescription,
+    file_digests,
+    read_description,
+    write_description,
+)
+from metagene_classifier.model.devices import choose_device, choose_dtypes
+from metagene_classifier.model.dropout import TokenKeys
+from metagene_classifier.model.encoder import EncoderSource, load_encoder, probe_matches
+from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_tokenizer
+from metagene_classifier.tokenization.tokenizer import ReadTokenizer
+from metagene_classifier.whole_files import disk_full_is_clear
+
+__all__ = ["LoadedModel", "find_model_folder", "load_model", "replace_folder", "restore_weights", "save_model"]
+
+HEAD_FILE = "head.safetensors"
+ENCODER_FOLDER = "encoder"
+TOKENIZER_FOLDER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready to score reads."""
+
+    folder: Path
+    classifier: ReadClassifier
+    tokenizer: ReadTokenizer
+    description: ModelDescription
+    device: torch.device
+    layout: Layout
+
+
+def save_model(
+    folder: Path, classifier: ReadClassifier, tokenizer: ReadTokenizer, description: ModelDescription
+) -> None:
+    """Write a model into an existing, empty folder; ``description.files`` is filled here."""
+    assert classifier.head is not None
+    with disk_full_is_clear(folder):
+        save_file(
+            {name: tensor.contiguous() for name, tensor in classifier.head.state_dict().items()}, folder / HEAD_FILE
+        )
+        if description.adapter:
+            save_adapter(classifier.encoder, folder)
+        if description.encoder.stored:
+            classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
+        save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a new folder, then put it in the place of ``folder``, which is whole at every moment."""
+    new = folder.with_name(folder.name + ".partial")
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        write(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_model_folder(path: Path) -> Path | None:
+    """The model's folder that ``--ckpt`` means: itself, or the best (else the last) model of a run's folder.
+
+    ``None`` when there is no trained model at all; a folder caught between two renames is put right.
+    """
+    if (path / DESCRIPTION_FILE).is_file():
+        return path
+    for name in ("best", "last"):
+        for candidate in (path / name, path / f"{name}.old"):
+            if (candidate / DESCRIPTION_FILE).is_file():
+                return candidate
+    return None
+
+
+def load_model(
+    folder: Path,
+    *,
+    device: str,
+    device_map: str | None = None,
+    tell: Callable[[str], None],
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a trained model for prediction.
+
+    Args:
+        folder: of the model itself (see :func:`find_model_folder`).
+        device: ``cuda``, ``mps`` or ``cpu``.
+        device_map: ``auto`` spreads the encoder over all devices.
+        tell: called with lines for the user.
+        trust_remote_code: run the Python files of the encoder's own repository.
+
+    Raises:
+        ModelFolderError: the folder is damaged, too new, or made for another encoder.
+        EncoderError: the encoder that it stands on cannot be loaded.
+    """
+    description = read_description(folder)
+    facts = description.encoder
+    target = choose_device(device, tell)
+    precision = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed", "float32": "32"}[facts.compute_dtype]
+    # Prediction never updates a weight, so also an encoder that was trained in float32 is held as it is computed.
+    asked = facts.dtype if facts.stored and facts.compute_dtype == "float32" else "auto"
+    weights, compute = choose_dtypes(
+        asked=asked, precision=precision, device=target, encoder_learns=False, tell=lambda line: None
+    )
+    name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
+    source = EncoderSource(name, None if facts.stored else facts.revision, trust_remote_code=trust_remote_code)
+    encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+    if not probe_matches(encoder, facts.probe):
+        raise ModelFolderError(
+            f"{folder} was trained on another encoder than the {name} that is found here: "
+            f"use the same revision ({facts.revision or 'unknown'}) or the folder that it was trained with"
+        )
+    layout = choose_layout(encoder, "auto", "auto", compute, target)
+    tokenizer = load_saved_tokenizer(folder / TOKENIZER_FOLDER, trust_remote_code=trust_remote_code)
+    if tokenizer.fingerprint != description.tokenizer.fingerprint:
+        raise ModelFolderError(f"{folder}/{TOKENIZER_FOLDER} is another tokenizer than the model was trained with")
+    keys = TokenKeys()
+    if description.adapter:
+        encoder = load_adapter(encoder, folder, keys=keys, trainable=False)
+    classifier = ReadClassifier(
+        encoder,
+        hidden_size=facts.hidden_size,
+        classes=len(description.labels),
+        pooling=description.pooling,
+        dropout=description.dropout,
+        keys=keys,
+        compute_dtype=compute,
+    )
+    load_head(classifier, folder)
+    if device_map is None:
+        classifier.to(target)
+    return LoadedModel(folder, classifier.eval(), tokenizer, description, target, layout)
+
+
+def load_head(classifier: ReadClassifier, folder: Path) -> None:
+    """Put the saved head's weights into a classifier.
+
+    Raises:
+        ModelFolderError: they are missing, damaged, or of another shape.
+    """
+    assert classifier.head is not None
+    try:
+        classifier.head.load_state_dict(load_file(folder / HEAD_FILE))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ModelFolderError(f"{folder / HEAD_FILE}: the head cannot be loaded: {first}") from error
+
+
+def restore_weights(classifier: ReadClassifier, folder: Path) -> None:
+    """Put a saved model's trained weights into a classifier of the same shape, in place.
+
+    Raises:
+        ModelFolderError: the folder is damaged, or holds a model of another shape.
+    """
+    description = read_description(folder)
+    load_head(classifier, folder)
+    try:
+        if description.adapter:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            set_peft_model_state_dict(classifier.encoder, load_peft_weights(str(folder), device="cpu"))
+        if description.encoder.stored:
+            weights: dict[str, torch.Tensor] = {}
+            for shard in sorted((folder / ENCODER_FOLDER).glob("*.safetensors")):
+                weights |= load_file(shard)
+            classifier.transformer.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ModelFolderError(f"{folder}: its weights do not fit this run's model: {first}") from error

@@ -1,0 +1,115 @@
+"""What a training run leaves for people: the model's card, and the report on its validation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from metagene_classifier.config import config_yaml
+from metagene_classifier.report.evaluation import write_evaluation
+from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
+from metagene_classifier.training.builder import encoder_learns
+from metagene_classifier.training.run import RunFacts, TrainingResult
+
+__all__ = ["write_model_card", "write_training_report"]
+
+PACKAGES = ("metagene-classifier", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+
+def write_model_card(folder: Path, facts: RunFacts, *, command: str) -> None:
+    """Write ``README.md`` and the resolved ``config.yaml`` into a model's folder."""
+    (folder / "README.md").write_text(model_card(_card_facts(facts, command)), encoding="utf-8")
+    (folder / "config.yaml").write_text(config_yaml(facts.config), encoding="utf-8")
+
+
+def write_training_report(output_dir: Path, result: TrainingResult, *, command: str) -> None:
+    """Write metrics, tables, pictures and ``report.html`` of the run's model on its validation reads.
+
+    A run without validation reads has no figures to report, and nothing is written.
+    """
+    if result.metrics is None:
+        return
+    facts, config = result.facts, result.facts.config
+    write_evaluation(
+        output_dir,
+        metrics=result.metrics,
+        title="Training and validation",
+        facts={
+            "Model": str(result.model_folder),
+            "Encoder": config.model.encoder_path,
+            "Trained": _what_is_trained(facts),
+            "Training reads": f"{len(facts.data.train):,}",
+            "Validation reads": f"{len(facts.data.validation):,}",
+            "Steps": f"{facts.state.step:,} ({facts.state.finished})",
+            "Best": f"step {facts.state.best_step:,}, {config.training.early_stopping.metric}",
+            "Device": f"{facts.device}, weights in {facts.weights_dtype}",
+            "Time": f"{facts.state.seconds:.0f} s in training steps",
+            "Versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+            "Command": command,
+        },
+        warnings=facts.data.warnings,
+        confusion_matrix=config.metrics.confusion_matrix,
+        per_class_report=config.metrics.per_class_report,
+        history=result.history,
+        primary=config.metrics.primary,
+    )
+
+
+def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
+    config, data, state = facts.config, facts.data, facts.state
+    training_reads = np.bincount(data.train.classes, minlength=len(data.labels))
+    validation_reads = np.bincount(data.validation.classes, minlength=len(data.labels))
+    return ModelCardFacts(
+        name=Path(config.training.output_dir).resolve().name,
+        encoder=config.model.encoder_path,
+        revision=config.model.revision,
+        encoder_is_new=config.model.init == "random",
+        adapter=_what_is_trained(facts),
+        tokenizer=data.tokenizer.name,
+        pooling=config.model.pooling,
+        max_length_tokens=data.framing.max_length,
+        classes=[
+            CardClass(c.label, c.taxid, int(trained), int(validated))
+            for c, trained, validated in zip(data.labels.classes, training_reads, validation_reads, strict=True)
+        ],
+        training_files=_as_list(config.dataset.train_fasta),
+        validation_files=_as_list(config.dataset.val_fasta),
+        steps=state.step,
+        epochs=state.epoch + state.reads_done / len(data.train),
+        reads_per_step=facts.reads_per_step,
+        learning_rate=config.optimizer.lr,
+        precision=config.training.precision,
+        hardware=f"{facts.device}, weights in {facts.weights_dtype}",
+        training_seconds=state.seconds,
+        versions=_versions(),
+        command=command,
+        metrics=facts.metrics,
+    )
+
+
+def _what_is_trained(facts: RunFacts) -> str:
+    model = facts.config.model
+    if encoder_learns(model):
+        return "all weights of the encoder, and the head"
+    if model.freeze == "encoder":
+        return "the head alone"
+    return f"LoRA, r {model.lora.r}, alpha {model.lora.alpha:g}, and the head"
+
+
+def _as_list(files: str | list[str] | None) -> Sequence[str]:
+    if files is None:
+        return []
+    return [files] if isinstance(files, str) else files
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

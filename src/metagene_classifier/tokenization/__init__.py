@@ -1,0 +1,1 @@
+"""Reads to token ids: Hugging Face and minbpe tokenizers behind one small interface."""

@@ -1,0 +1,103 @@
+"""A fresh classifier for a run: encoder, adapter and head, each in the number format that it trains in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from metagene_classifier.batching.micro_batches import Layout
+from metagene_classifier.config import Config, ModelConfig
+from metagene_classifier.errors import ConfigError
+from metagene_classifier.model.adapter import AdapterSettings, add_adapter
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.devices import choose_dtypes
+from metagene_classifier.model.dropout import TokenKeys
+from metagene_classifier.model.encoder import EncoderSource, WeightProbe, load_encoder, weight_probe
+from metagene_classifier.model.packing import choose_layout
+
+__all__ = ["BuiltClassifier", "build_classifier", "encoder_learns", "set_training"]
+
+
+@dataclass(frozen=True)
+class BuiltClassifier:
+    """A classifier about to be trained, and what must be remembered of how it was made."""
+
+    classifier: ReadClassifier
+    layout: Layout
+    weights_dtype: torch.dtype
+    probe: WeightProbe
+
+
+def encoder_learns(model: ModelConfig) -> bool:
+    """Whether the encoder's own weights are trained."""
+    return model.init == "random" or (model.freeze == "none" and not model.lora.enabled)
+
+
+def build_classifier(
+    config: Config, *, classes: int, device: torch.device, tell: Callable[[str], None]
+) -> BuiltClassifier:
+    """Load the encoder, add what is trained, freeze the rest.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        EncoderError: the encoder cannot be loaded.
+    """
+    model = config.model
+    if model.device_map is not None:
+        raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
+    learns = encoder_learns(model)
+    if model.init == "random" and model.lora.enabled:
+        tell("model.init: random trains every weight of the encoder: model.lora is left aside")
+    weights, compute = choose_dtypes(
+        asked=model.dtype,
+        precision=config.training.precision,
+        device=device,
+        encoder_learns=learns,
+        tell=tell,
+    )
+    source = EncoderSource(model.encoder_path, model.revision, model.init == "random", model.trust_remote_code)
+    encoder = load_encoder(source, dtype=weights, device=device, seed=config.seed)
+    probe = weight_probe(encoder)
+    layout = choose_layout(encoder, config.training.layout, model.attention, compute, device)
+    keys = TokenKeys()
+    hidden_size = int(encoder.config.hidden_size)
+    transformer = encoder
+    if model.init != "random" and model.freeze == "none" and model.lora.enabled:
+        lora = model.lora
+        targets = lora.target_modules if isinstance(lora.target_modules, str) else tuple(lora.target_modules)
+        settings = AdapterSettings(lora.r, lora.alpha, lora.dropout, targets, lora.bias)
+        encoder = add_adapter(encoder, settings, encoder_name=model.encoder_path, keys=keys, seed=config.seed)
+    elif not learns:
+        encoder.requires_grad_(False)
+    if model.gradient_checkpointing:
+        _checkpoint_gradients(transformer, inputs_need_grad=not learns)
+    torch.manual_seed(config.seed)
+    classifier = ReadClassifier(
+        encoder,
+        hidden_size=hidden_size,
+        classes=classes,
+        pooling=model.pooling,
+        dropout=model.dropout,
+        keys=keys,
+        compute_dtype=compute,
+    ).to(device)
+    if config.training.torch_compile:
+        transformer.compile(dynamic=True)
+    return BuiltClassifier(classifier, layout, weights, probe)
+
+
+def _checkpoint_gradients(transformer: Any, *, inputs_need_grad: bool) -> None:
+    """Recompute activations in the backward pass; a frozen embedding would otherwise cut the graph."""
+    transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if inputs_need_grad:
+        transformer.enable_input_require_grads()
+
+
+def set_training(classifier: ReadClassifier, freeze: str) -> None:
+    """Training mode for what is trained; an encoder that is frozen runs as it does in prediction, without dropout."""
+    classifier.train()
+    if freeze == "encoder":
+        classifier.encoder.eval()

@@ -1,0 +1,270 @@
+"""The training loop, over accelerate: epochs of steps, evaluation, the best and the last model, and stopping.
+
+Everything that it does next follows from :class:`RunState`, so a run that was stopped goes on as if it never had been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from metagene_classifier.batching.framing import Framing
+from metagene_classifier.batching.micro_batches import Layout
+from metagene_classifier.console import progress
+from metagene_classifier.errors import MgcError
+from metagene_classifier.metrics.classification import ClassificationMetrics
+from metagene_classifier.model.saved import replace_folder
+from metagene_classifier.store.order import steps_of_epoch, steps_per_epoch
+from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.training.history import History
+from metagene_classifier.training.interrupts import StopRequest
+from metagene_classifier.training.state import LossWindow, RunState, save_state
+from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
+
+__all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "TrainingDiverged", "planned_steps"]
+
+
+STEPS_DONE = "all steps are done"
+EPOCHS_DONE = "all epochs are done"
+ENDS_THAT_MOVE = (STEPS_DONE, EPOCHS_DONE)
+"""Reasons for an end that a longer run does away with."""
+
+
+class TrainingDiverged(MgcError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The values of a configuration that the loop itself acts on.
+
+    Attributes:
+        reads_per_step: of one optimizer step over all ranks.
+        total_steps: of the whole run.
+        max_epochs: epochs at most.
+        max_tokens: tokens of a micro-batch.
+        layout: how reads lie in one.
+        max_grad_norm: gradients are clipped to this norm.
+        log_interval: steps between two rows of the history.
+        checkpoint_every_steps: besides the end of each epoch; ``None`` for none.
+        save_best: keep the best model.
+        metric: chooses the best model and ends the run.
+        greater_is_better: direction of ``metric``.
+        patience: evaluations without a gain after which the run ends; ``None`` never.
+        seed: of the order of reads and of dropout.
+    """
+
+    reads_per_step: int
+    total_steps: int
+    max_epochs: int
+    max_tokens: int
+    layout: Layout
+    max_grad_norm: float
+    log_interval: int
+    checkpoint_every_steps: int | None
+    save_best: bool
+    metric: str
+    greater_is_better: bool
+    patience: int | None
+    seed: int
+
+
+@dataclass
+class Loop:
+    """A run in progress.
+
+    Attributes:
+        output_dir: where ``best/`` and ``last/`` are written.
+        classifier: as accelerate prepared it.
+        evaluate: scores the validation reads; ``None`` when there are none.
+        write_model: fills a new folder with the model as it is now, given its metrics.
+        tell: called with lines for the user.
+    """
+
+    settings: LoopSettings
+    output_dir: Path
+    accelerator: Any
+    classifier: Any
+    optimizer: Any
+    scheduler: Any
+    objective: Objective
+    train: TokenStore
+    framing: Framing
+    evaluate: Callable[[], ClassificationMetrics] | None
+    write_model: Callable[[Path, ClassificationMetrics | None], None]
+    state: RunState
+    history: History
+    tell: Callable[[str], None]
+    window: LossWindow = field(default_factory=LossWindow)
+    stop: StopRequest = field(default_factory=StopRequest)
+    best_metrics: ClassificationMetrics | None = None
+    last_metrics: ClassificationMetrics | None = None
+
+    def run(self) -> RunState:
+        """Train until the run is finished, or until a stop is asked for; the last model is on disk either way.
+
+        Raises:
+            TrainingDiverged: the loss is not finite.
+            KeyboardInterrupt: a stop was asked for and everything is saved.
+        """
+        state, settings = self.state, self.settings
+        with self.stop.watching(), self._bar() as bar:
+            while not state.finished:
+                self._run_epoch(bar)
+                if state.step >= settings.total_steps:
+                    state.finished = STEPS_DONE
+                elif state.epoch + 1 >= settings.max_epochs:
+                    state.finished = EPOCHS_DONE
+                self._end_of_epoch()
+        return state
+
+    def _run_epoch(self, bar: Any) -> None:
+        state, settings = self.state, self.settings
+        steps = steps_of_epoch(
+            len(self.train), settings.reads_per_step, seed=settings.seed, epoch=state.epoch, reads_done=state.reads_done
+        )
+        for reads in steps:
+            if state.step >= settings.total_steps:
+                break
+            started = time.monotonic()
+            loss, tokens = self._step(reads)
+            state.step += 1
+            state.reads_done += len(reads)
+            state.seconds += time.monotonic() - started
+            self.window.add(loss, len(reads), tokens, time.monotonic() - started)
+            bar.update()
+            if state.step % settings.log_interval == 0:
+                row = self._log()
+                bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['reads_per_s']:.0f} reads/s")
+            if self.stop.asked(self.accelerator):
+                self._save_last()
+                raise KeyboardInterrupt
+            every = settings.checkpoint_every_steps
+            if every and state.step % every == 0 and state.step < settings.total_steps:
+                self._save_last()
+
+    def _step(self, reads: npt.NDArray[Any]) -> tuple[torch.Tensor, int]:
+        """One optimizer step over ``reads`` (of all ranks); returns its mean loss and this rank's tokens."""
+        accelerator, settings = self.accelerator, self.settings
+        ranks = accelerator.num_processes
+        mine = reads[accelerator.process_index :: ranks]
+        weight = self.objective.weight_of(self.train.classes[reads])
+        share = 1.0
+        if not len(mine):  # a last step of fewer reads than ranks: take part with a read that weighs nothing
+            mine, share = reads[:1], 0.0
+        step = step_segments(self.train, mine, self.framing, seed=settings.seed, epoch=self.state.epoch)
+        parts = micro_batches_of(step, self.framing, max_tokens=settings.max_tokens, layout=settings.layout)
+        summed = backward_micro_batches(
+            self.classifier,
+            parts,
+            self.objective,
+            divisor=weight / ranks,
+            device=accelerator.device,
+            accelerator=accelerator,
+            share=share,
+        )
+        trained = [p for p in self.classifier.parameters() if p.requires_grad]
+        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        return accelerator.reduce(summed, "sum") / weight, sum(len(segment) for segment in step.segments)
+
+    def _log(self) -> dict[str, Any]:
+        window, self.window = self.window, LossWindow()
+        loss = window.mean_loss()
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss} at step {self.state.step}: lower optimizer.lr (the last saved model is whole)"
+            )
+        row = {
+            "step": self.state.step,
+            "epoch": self.state.epoch + self.state.reads_done / len(self.train),
+            "loss": loss,
+            "learning_rate": self.scheduler.get_last_lr()[0],
+            "reads_per_s": window.reads / max(window.seconds, 1e-9),
+            "tokens_per_s": window.tokens * self.accelerator.num_processes / max(window.seconds, 1e-9),
+        }
+        self._record(row)
+        return row
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self.history.add(row)
+        figures = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}
+        self.accelerator.log(figures, step=row["step"])
+
+    def _end_of_epoch(self) -> None:
+        state, settings = self.state, self.settings
+        gained = False
+        if self.evaluate is not None:
+            metrics = self.last_metrics = self.evaluate()
+            value = _value_of(metrics, settings.metric)
+            gained = _is_gain(value, state.best, settings.greater_is_better)
+            if gained:
+                state.best, state.best_step, state.without_gain = value, state.step, 0
+                self.best_metrics = metrics
+            else:
+                state.without_gain += 1
+            self._record_validation(metrics, gained)
+            if settings.patience is not None and state.without_gain >= settings.patience and not state.finished:
+                state.finished = f"{settings.metric} has not improved for {settings.patience} evaluations"
+        state.epoch += 1
+        state.reads_done = 0
+        if gained and settings.save_best:
+            self._save("best")
+        self._save_last()
+
+    def _record_validation(self, metrics: ClassificationMetrics, gained: bool) -> None:
+        state = self.state
+        row = {"step": state.step, "epoch": float(state.epoch + 1), "eval_loss": metrics.loss}
+        names = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "mcc", "auroc")
+        row |= {f"eval_{name}": value for name in names if (value := getattr(metrics, name)) is not None}
+        self._record(row)
+        self.tell(
+            f"epoch {state.epoch + 1}, step {state.step}: validation loss {metrics.loss:.4f}, "
+            f"macro-F1 {metrics.macro_f1:.4f}, accuracy {metrics.accuracy:.4f}{' (best so far)' if gained else ''}"
+        )
+
+    def _save_last(self) -> None:
+        self._save("last", with_state=True)
+
+    def _save(self, name: str, *, with_state: bool = False) -> None:
+        accelerator = self.accelerator
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            replace_folder(self.output_dir / name, lambda folder: self._write(folder, with_state))
+        accelerator.wait_for_everyone()
+
+    def _write(self, folder: Path, with_state: bool) -> None:
+        self.write_model(folder, self.last_metrics)
+        if with_state:
+            save_state(folder, self.state, self.window, self.optimizer, self.scheduler, self.accelerator)
+
+    def _bar(self) -> Any:
+        return progress(total=self.settings.total_steps, initial=self.state.step, unit="step", label="training")
+
+
+def _value_of(metrics: ClassificationMetrics, name: str) -> float:
+    value = getattr(metrics, name)
+    return float("nan") if value is None else float(value)
+
+
+def _is_gain(value: float, best: float | None, greater_is_better: bool) -> bool:
+    if math.isnan(value):
+        return False
+    if best is None:
+        return True
+    return value > best if greater_is_better else value < best
+
+
+def planned_steps(reads: int, reads_per_step: int, max_epochs: int, max_steps: int | None) -> int:
+    """Optimizer steps of a whole run."""
+    steps = steps_per_epoch(reads, reads_per_step) * max_epochs
+    return min(steps, max_steps) if max_steps is not None else steps

@@ -1,0 +1,91 @@
+"""A run's folder: refused when it holds another run, emptied or taken up again when the user says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metagene_classifier.config import Config, config_yaml, load_config
+from metagene_classifier.console import is_first_rank
+from metagene_classifier.errors import ConfigError, OutputError
+from metagene_classifier.training.state import STATE_FILE
+from metagene_classifier.whole_files import whole_file
+
+__all__ = ["prepare_output_dir"]
+
+CONFIG_FILE = "config.yaml"
+# What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
+RUN_ENTRIES = ("best", "last", "history.jsonl", "validation", "tensorboard", CONFIG_FILE)
+# Keys that may differ between a run and its resumption: they never change what is learned, or only how long.
+FREE_KEYS = (
+    "device",
+    "logging",
+    "metrics",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.max_tokens",
+    "training.layout",
+    "training.output_dir",
+    "training.checkpoint",
+    "training.early_stopping.patience",
+    "training.early_stopping.enabled",
+    "dataset.test_fasta",
+)
+
+
+def prepare_output_dir(
+    output_dir: Path, config: Config, *, resume: bool, overwrite: bool, tell: Callable[[str], None]
+) -> None:
+    """Make or check the run's folder and write the resolved configuration into it.
+
+    Raises:
+        OutputError: the folder holds a run and neither flag was given, or nothing to resume, or cannot be made.
+        ConfigError: both flags, or a resumed run's configuration differs where that changes what is learned.
+    """
+    if not is_first_rank():
+        return  # one rank looks and writes; when it refuses, the launcher ends the others
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: the one goes on, the other starts again")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise OutputError(f"training.output_dir: {output_dir} is a file: name a folder")
+    found = [entry for entry in RUN_ENTRIES if (output_dir / entry).exists()]
+    if resume:
+        if not (output_dir / "last" / STATE_FILE).is_file():
+            raise OutputError(f"{output_dir} holds no run to resume: leave --resume out to start one")
+        _check_same_config(output_dir / CONFIG_FILE, config, tell)
+    elif found and not overwrite:
+        raise OutputError(
+            f"{output_dir} holds a run already ({', '.join(found)}): go on with it (--resume), "
+            "replace it (--overwrite), or name another folder"
+        )
+    if overwrite:
+        for entry in found:
+            path = output_dir / entry
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {output_dir}: {error.strerror}") from error
+    with whole_file(output_dir / CONFIG_FILE) as out:
+        out.write(config_yaml(config))
+
+
+def _check_same_config(path: Path, config: Config, tell: Callable[[str], None]) -> None:
+    before = _flat(load_config(path).model_dump(mode="json"))
+    now = _flat(config.model_dump(mode="json"))
+    changed = [key for key in now if before.get(key) != now[key]]
+    bound = [key for key in changed if not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)]
+    if bound:
+        differences = ", ".join(f"{key} was {before.get(key)!r} and is {now[key]!r}" for key in bound[:5])
+        raise ConfigError(f"cannot resume with another configuration than the run's own ({path}): {differences}")
+    for key in changed:
+        tell(f"resuming with {key} {now[key]!r} instead of {before.get(key)!r}")
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,212 @@
+"""A training run from its configuration: data, model, loop, and what is left on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metagene_classifier.config import Config
+from metagene_classifier.console import is_first_rank
+from metagene_classifier.errors import DataError
+from metagene_classifier.metrics.classification import ClassificationMetrics
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.devices import choose_device, dtype_name
+from metagene_classifier.model.saved import restore_weights, save_model
+from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
+from metagene_classifier.training.data import TrainingData, load_training_data
+from metagene_classifier.training.evaluation import evaluate_store
+from metagene_classifier.training.history import History, trackers_that_work
+from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop, LossWindow
+from metagene_classifier.training.output import prepare_output_dir
+from metagene_classifier.training.schedule import make_schedule, warmup_for
+from metagene_classifier.training.settings import describe, loop_settings, objective_of
+from metagene_classifier.training.state import RunState, load_state, restore_optimization
+
+__all__ = ["RunFacts", "TrainingResult", "train"]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a model card says of the run that made the model."""
+
+    config: Config
+    data: TrainingData
+    state: RunState
+    device: str
+    weights_dtype: str
+    reads_per_step: int
+    metrics: ClassificationMetrics | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run.
+
+    Attributes:
+        model_folder: the best model, or the last where no best one was kept.
+        metrics: of that model on the validation reads; ``None`` when there were none.
+        history: rows of ``history.jsonl``.
+        facts: of the run.
+    """
+
+    model_folder: Path
+    metrics: ClassificationMetrics | None
+    history: list[dict[str, Any]]
+    facts: RunFacts
+
+
+def train(
+    config: Config,
+    *,
+    resume: bool,
+    overwrite: bool,
+    tell: Callable[[str], None],
+    write_card: Callable[[Path, RunFacts], None],
+) -> TrainingResult:
+    """Fine-tune an encoder into a classifier.
+
+    Args:
+        config: the resolved configuration.
+        resume: go on with the run in ``training.output_dir``.
+        overwrite: replace the run that is there.
+        tell: called with lines for the user.
+        write_card: writes ``README.md`` into a model's folder.
+
+    Raises:
+        MgcError: anything in configuration, data, encoder or output that a user can mend.
+        KeyboardInterrupt: stopped by the user, with everything saved.
+    """
+    from accelerate import Accelerator
+
+    output_dir = Path(config.training.output_dir)
+    prepare_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
+    data = load_training_data(config, tell)
+    device = choose_device(config.device, tell)
+    built = build_classifier(config, classes=len(data.labels), device=device, tell=tell)
+    trackers = trackers_that_work(tensorboard=config.logging.tensorboard, wandb=config.logging.use_wandb, tell=tell)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="fp16" if built.classifier.compute_dtype is torch.float16 else "no",
+        log_with=trackers or None,
+        project_dir=output_dir,
+        device_placement=False,
+    )
+    if accelerator.num_processes > 1 and device.type == "cuda":
+        device = accelerator.device
+        built.classifier.to(device)
+    if trackers:
+        accelerator.init_trackers(
+            config.logging.wandb_project if "wandb" in trackers else "tensorboard",
+            init_kwargs={"wandb": {"entity": config.logging.wandb_entity}},
+        )
+    loop = _make_loop(config, data, built, accelerator, output_dir, resume, write_card, tell)
+    started = time.monotonic()
+    try:
+        state = loop.run()
+    finally:
+        accelerator.end_training()
+    tell(f"training ended after {state.step} steps ({time.monotonic() - started:.0f} s): {state.finished}")
+    kept_best = loop.evaluate is not None and config.training.checkpoint.save_best and state.best is not None
+    folder = output_dir / ("best" if kept_best else "last")
+    metrics = loop.last_metrics
+    if kept_best:
+        metrics = loop.best_metrics
+        if metrics is None:  # the best model is of an earlier session
+            restore_weights(built.classifier, folder)
+            metrics = loop.evaluate() if loop.evaluate is not None else None
+    facts = RunFacts(
+        config, data, state, str(device), dtype_name(built.weights_dtype), loop.settings.reads_per_step, metrics
+    )
+    return TrainingResult(folder, metrics, loop.history.rows, facts)
+
+
+def _make_loop(
+    config: Config,
+    data: TrainingData,
+    built: BuiltClassifier,
+    accelerator: Any,
+    output_dir: Path,
+    resume: bool,
+    write_card: Callable[[Path, RunFacts], None],
+    tell: Callable[[str], None],
+) -> Loop:
+    classifier = built.classifier
+    state, saved = _start_or_resume(classifier, data, output_dir / "last", resume)
+    settings = loop_settings(config, data, built.layout, accelerator)
+    if state.finished in ENDS_THAT_MOVE and state.step < settings.total_steps:
+        state.finished = ""  # the run was given more epochs or steps
+    optimizer = torch.optim.AdamW(
+        [p for p in classifier.parameters() if p.requires_grad],
+        lr=config.optimizer.lr,
+        betas=config.optimizer.betas,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    horizon = config.scheduler.num_training_steps
+    scheduler = make_schedule(
+        optimizer,
+        name=config.scheduler.name,
+        warmup_steps=warmup_for(config.scheduler.warmup_steps, settings.total_steps, tell),
+        total_steps=settings.total_steps if horizon == "auto" else horizon,
+    )
+    prepared, prepared_optimizer = accelerator.prepare(classifier, optimizer)
+    window = LossWindow()
+    if saved:
+        window = restore_optimization(saved, prepared_optimizer, scheduler, accelerator)
+        tell(f"resuming in epoch {state.epoch + 1} after step {state.step}")
+
+    def evaluate() -> ClassificationMetrics:
+        classifier.eval()
+        metrics = evaluate_store(classifier, data, settings, config.metrics.compute_auroc, accelerator)
+        set_training(classifier, config.model.freeze)
+        return metrics
+
+    def write_model(folder: Path, metrics: ClassificationMetrics | None) -> None:
+        save_model(folder, classifier, data.tokenizer, describe(config, data, built))
+        device, dtype = str(accelerator.device), dtype_name(built.weights_dtype)
+        write_card(folder, RunFacts(config, data, state, device, dtype, settings.reads_per_step, metrics))
+
+    set_training(classifier, config.model.freeze)
+    return Loop(
+        settings=settings,
+        output_dir=output_dir,
+        accelerator=accelerator,
+        classifier=prepared,
+        optimizer=prepared_optimizer,
+        scheduler=scheduler,
+        objective=objective_of(config, data),
+        train=data.train,
+        framing=data.framing,
+        evaluate=evaluate if len(data.validation) else None,
+        write_model=write_model,
+        state=state,
+        history=History(output_dir / "history.jsonl" if is_first_rank() else None, state.step if resume else None),
+        tell=tell,
+        window=window,
+    )
+
+
+def _start_or_resume(
+    classifier: ReadClassifier, data: TrainingData, last: Path, resume: bool
+) -> tuple[RunState, dict[str, Any]]:
+    """A new state, or the saved one with the classifier's weights put back and the other parts for later.
+
+    Raises:
+        DataError: the reads are not those that the run began with.
+    """
+    fingerprints = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
+    if not resume:
+        return RunState(data=fingerprints), {}
+    state, saved = load_state(last)
+    changed = [name for name, value in fingerprints.items() if state.data.get(name) != value]
+    if changed:
+        raise DataError(
+            f"cannot resume: the {' and '.join(changed)} reads are not those that the run began with: "
+            "give the same files, or start again with --overwrite"
+        )
+    restore_weights(classifier, last)
+    return state, saved

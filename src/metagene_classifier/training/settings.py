@@ -1,0 +1,111 @@
+"""From the configuration to the values that the loop, the loss and the saved model take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metagene_classifier import __version__
+from metagene_classifier.batching.micro_batches import Layout
+from metagene_classifier.config import Config
+from metagene_classifier.errors import ConfigError, nearest
+from metagene_classifier.model.description import (
+    SCHEMA_VERSION,
+    EncoderFacts,
+    LabelFacts,
+    ModelDescription,
+    TokenizerFacts,
+)
+from metagene_classifier.model.devices import dtype_name
+from metagene_classifier.training.builder import BuiltClassifier, encoder_learns
+from metagene_classifier.training.data import TrainingData
+from metagene_classifier.training.loop import LoopSettings, planned_steps
+from metagene_classifier.training.steps import Objective, balanced_weights
+
+__all__ = ["describe", "loop_settings", "objective_of"]
+
+# Tokens of a micro-batch where nobody has said otherwise: enough to keep the hardware busy.
+DEFAULT_MAX_TOKENS = {"cuda": 8192, "mps": 4096, "cpu": 4096}
+
+
+def loop_settings(config: Config, data: TrainingData, layout: Layout, accelerator: Any) -> LoopSettings:
+    """The values that the loop acts on."""
+    training = config.training
+    stopping = training.early_stopping
+    reads_per_step = training.batch_size * training.grad_accum_steps * accelerator.num_processes
+    max_tokens = training.max_tokens
+    return LoopSettings(
+        reads_per_step=reads_per_step,
+        total_steps=planned_steps(len(data.train), reads_per_step, training.max_epochs, training.max_steps),
+        max_epochs=training.max_epochs,
+        max_tokens=DEFAULT_MAX_TOKENS[accelerator.device.type] if max_tokens == "auto" else max_tokens,
+        layout=layout,
+        max_grad_norm=training.max_grad_norm,
+        log_interval=config.logging.log_interval,
+        checkpoint_every_steps=training.checkpoint.every_steps,
+        save_best=training.checkpoint.save_best,
+        metric=stopping.metric,
+        greater_is_better=stopping.mode == "max",
+        patience=stopping.patience if stopping.enabled else None,
+        seed=config.seed,
+    )
+
+
+def objective_of(config: Config, data: TrainingData) -> Objective:
+    """The loss.
+
+    Raises:
+        ConfigError: a weight is given for a label that does not exist.
+    """
+    asked = config.loss.class_weights
+    if asked is None:
+        return Objective(None, config.loss.label_smoothing)
+    if asked == "balanced":
+        return Objective(balanced_weights(data.train.classes, len(data.labels)), config.loss.label_smoothing)
+    names = data.labels.names
+    unknown = [name for name in asked if name not in names]
+    if unknown:
+        raise ConfigError(f"loss.class_weights: no class is called {unknown[0]!r}{nearest(unknown[0], names)}")
+    weights = np.array([asked.get(name, 1.0) for name in names], np.float32)
+    return Objective(torch.from_numpy(weights), config.loss.label_smoothing)
+
+
+def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> ModelDescription:
+    """What the saved model will say of itself."""
+    model = config.model
+    learns = encoder_learns(model)
+    facts = built.classifier.transformer.config
+    return ModelDescription(
+        schema_version=SCHEMA_VERSION,
+        package_version=__version__,
+        encoder=EncoderFacts(
+            name=model.encoder_path,
+            revision=getattr(facts, "_commit_hash", None) or model.revision,
+            stored=learns,
+            architecture=type(built.classifier.transformer).__name__,
+            hidden_size=facts.hidden_size,
+            vocab_size=facts.vocab_size,
+            dtype=dtype_name(built.weights_dtype),
+            compute_dtype=dtype_name(built.classifier.compute_dtype),
+            # Weights that are trained lie beside the description, under checksums of their own.
+            probe={} if learns else built.probe,
+        ),
+        adapter=not learns and model.freeze == "none",
+        tokenizer=TokenizerFacts(
+            kind=data.tokenizer.kind,
+            name=data.tokenizer.name,
+            fingerprint=data.tokenizer.fingerprint,
+            add_bos=config.tokenizer.add_bos,
+            add_eos=config.tokenizer.add_eos,
+        ),
+        labels=tuple(LabelFacts(class_id=c.class_id, label=c.label, taxid=c.taxid) for c in data.labels.classes),
+        pooling=model.pooling,
+        dropout=model.dropout,
+        max_length=data.framing.max_length,
+        long_reads=config.tokenizer.long_reads,
+        window_overlap=config.tokenizer.window_overlap,
+        header_regex=config.dataset.header_regex,
+        files={},
+    )

@@ -1,0 +1,154 @@
+"""One optimizer step: its reads, split into micro-batches under the token budget, summed into one gradient."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from metagene_classifier.batching.batch import TokenBatch, collate
+from metagene_classifier.batching.framing import Framing
+from metagene_classifier.batching.micro_batches import Layout, split_into_micro_batches
+from metagene_classifier.store.tokens import TokenStore
+
+__all__ = [
+    "Objective",
+    "StepReads",
+    "backward_micro_batches",
+    "balanced_weights",
+    "micro_batches_of",
+    "read_keys",
+    "step_segments",
+]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross entropy, as a sum over reads: the mean is taken over the whole step, not over a micro-batch.
+
+    Attributes:
+        class_weights: ``(classes,)`` float32, on the CPU; ``None`` weighs all alike.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    class_weights: torch.Tensor | None
+    label_smoothing: float
+
+    def summed(self, scores: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Sum over reads of the (weighted, smoothed) cross entropy; scores are ``(reads, classes)``."""
+        weights = self.class_weights.to(scores.device) if self.class_weights is not None else None
+        return functional.cross_entropy(
+            scores, classes, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+
+    def weight_of(self, classes: npt.NDArray[np.int32]) -> float:
+        """What the summed loss of these reads is divided by to give its mean."""
+        if self.class_weights is None:
+            return float(len(classes))
+        return float(self.class_weights[torch.from_numpy(classes.astype(np.int64))].double().sum())
+
+
+@dataclass(frozen=True)
+class StepReads:
+    """The segments of one step on one rank: for each read itself, or one window of it.
+
+    Attributes:
+        segments: token ids, special tokens included.
+        keys: of each read in this epoch; dropout and windows derive from them. ``(reads,)`` int64.
+        classes: ``(reads,)`` int32.
+    """
+
+    segments: list[npt.NDArray[np.int64]]
+    keys: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.int32]
+
+
+def read_keys(reads: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """A number for each read that is its own in this epoch, whatever batch or rank it falls to; never negative."""
+    base = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    values = reads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = values ^ (values >> np.uint64(27))
+    return (values >> np.uint64(1)).astype(np.int64)
+
+
+def step_segments(
+    store: TokenStore, reads: npt.NDArray[np.int64], framing: Framing, *, seed: int, epoch: int
+) -> StepReads:
+    """Take the reads of a step from the store. Of a long read one window is drawn, another in each epoch."""
+    keys = read_keys(reads, seed=seed, epoch=epoch)
+    segments = []
+    for read, key in zip(reads.tolist(), keys.tolist(), strict=True):
+        tokens = store.tokens(read)
+        windows = framing.windows(len(tokens))
+        start = int(framing.starts(len(tokens))[key % windows]) if windows > 1 else 0
+        segments.append(framing.frame(tokens, start))
+    return StepReads(segments, keys, store.classes[reads])
+
+
+def micro_batches_of(
+    step: StepReads, framing: Framing, *, max_tokens: int, layout: Layout
+) -> list[tuple[TokenBatch, torch.Tensor]]:
+    """The step's micro-batches and the classes of their reads, ``(segments,)`` int64."""
+    lengths = np.fromiter((len(segment) for segment in step.segments), np.int64, len(step.segments))
+    parts: list[tuple[TokenBatch, torch.Tensor]] = []
+    for members in split_into_micro_batches(
+        lengths, max_tokens=max_tokens, layout=layout, padded_length=framing.max_length
+    ):
+        batch = collate(
+            [step.segments[index] for index in members],
+            step.keys[members],
+            layout=layout,
+            padded_length=framing.max_length,
+            pad_id=framing.pad_id,
+        )
+        parts.append((batch, torch.from_numpy(step.classes[members].astype(np.int64))))
+    return parts
+
+
+def balanced_weights(classes: npt.NDArray[np.int32], count: int) -> torch.Tensor:
+    """A weight for each class, inverse to its reads and 1 on average over reads; ``(classes,)``."""
+    reads = np.bincount(classes, minlength=count)
+    weights = len(classes) / (np.count_nonzero(reads) * np.maximum(reads, 1))
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def backward_micro_batches(
+    classifier: Any,
+    parts: list[tuple[TokenBatch, torch.Tensor]],
+    objective: Objective,
+    *,
+    divisor: float,
+    device: torch.device,
+    accelerator: Any,
+    share: float = 1.0,
+) -> torch.Tensor:
+    """Forward and backward of every micro-batch of a step; gradients add up to those of the whole step.
+
+    Args:
+        classifier: as accelerate prepared it.
+        parts: from :func:`micro_batches_of`; never empty.
+        objective: the loss.
+        divisor: weight of the step's reads over all ranks, divided by the ranks (whose gradients are averaged).
+        device: of the classifier.
+        accelerator: does the backward pass, with loss scaling where the number format needs it.
+        share: 0 for a rank that only takes part in the exchange.
+
+    Returns:
+        This rank's share of the step's loss, not divided; a scalar on ``device``.
+    """
+    total = torch.zeros((), device=device)
+    for number, (batch, classes) in enumerate(parts):
+        last = number == len(parts) - 1
+        # Ranks exchange gradients once a step, with the last micro-batch.
+        with accelerator.no_sync(classifier) if not last else nullcontext():
+            scores = classifier(batch.to(device))
+            loss = objective.summed(scores, classes.to(device)) * share
+            accelerator.backward(loss / divisor)
+        total += loss.detach()
+    return total
