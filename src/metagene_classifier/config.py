@@ -235,7 +235,7 @@ class Config(Section):
 
     seed: int = Field(42, ge=0, lt=2**32)
     device: str = "cuda"
-    """``cuda``, ``cuda:1``, ``mps`` or ``cpu``; falls to what is there, and a line says so."""
+    """``auto``, ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; falls to what is there, and a line says so."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig = DatasetConfig()

@@ -105,6 +105,8 @@ def fetch_folder(
     if folder is not None:
         return folder
     with _clear_hub_errors(name_or_path, revision, cache_dir):
+        if weights:
+            _fetch_one_by_one(name_or_path, revision, trust_remote_code, cache_dir)
         return Path(_snapshot(name_or_path, revision, weights, trust_remote_code, cache_dir))
 
 
@@ -199,11 +201,26 @@ def _snapshot(
         cache_dir=cache_dir,
         allow_patterns=patterns,
         ignore_patterns=["*/*"],
-        # One file after another: whole files outlive an interruption, and of those in flight nothing does.
-        max_workers=1,
-        tqdm_class=None if weights and not dry_run else Silent,
+        tqdm_class=Silent,
         dry_run=dry_run,
     )
+
+
+def _fetch_one_by_one(name: str, revision: str | None, trust_remote_code: bool, cache_dir: Path | None) -> None:
+    """Fetch what is not in the cache, one file after another, in this thread.
+
+    The hub's client keeps nothing of a file that was in flight when it was stopped, so one large file in flight is
+    better than eight; and its own threads answer Ctrl-C only when their file has ended.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        files = _snapshot(name, revision, True, trust_remote_code, cache_dir, dry_run=True)
+    except errors.DryRunError:
+        return  # out of reach: the cache may hold it all
+    for file in sorted(files, key=lambda file: (file.file_size or 0, file.filename)):
+        if file.will_download:
+            hf_hub_download(name, file.filename, revision=file.commit_hash, cache_dir=cache_dir)
 
 
 def _check_weights(name: str, folder: Path) -> None:

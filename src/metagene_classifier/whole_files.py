@@ -68,7 +68,7 @@ def whole_file(path: Path, mode: str = "w", *, keep_partial: bool = False, **ope
         open_options.setdefault("newline", "\n")
     with disk_full_is_clear(path):
         try:
-            handle = open(partial, mode, **open_options)
+            handle = open(partial, mode, **open_options)  # noqa: SIM115 - closed below
         except PermissionError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         try:

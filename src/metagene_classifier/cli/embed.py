@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -30,7 +31,7 @@ def command(
     output: Path,
     batch_size: int | None,
     max_tokens: int | None,
-    long_reads: str | None,
+    long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     device_map: str | None,
     trust_remote_code: bool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -51,7 +52,7 @@ def command(
     skip_unknown: bool,
     batch_size: int | None,
     max_tokens: int | None,
-    long_reads: str | None,
+    long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     trust_remote_code: bool,
     overwrite: bool,

@@ -40,7 +40,7 @@ _KEYS: dict[str, tuple[str, Any, str]] = {
     "lr": ("optimizer.lr", float, "Learning rate."),
     "max-tokens": ("training.max_tokens", int, "Tokens in memory at once; never changes the result."),
     "seed": ("seed", int, "Of weights, order, dropout and splits."),
-    "device": ("device", str, "cuda, cuda:N, mps or cpu."),
+    "device": ("device", str, "auto, cuda, cuda:N, mps or cpu."),
 }
 
 
@@ -97,7 +97,7 @@ def ckpt_option(command: Command) -> Command:
 
 def device_option(command: Command) -> Command:
     """``--device`` of commands that load a trained model."""
-    return click.option("--device", default="cuda", show_default=True, help="Falls to what is there, told.")(command)
+    return click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:N, mps or cpu.")(command)
 
 
 def scoring_memory_options(command: Command) -> Command:

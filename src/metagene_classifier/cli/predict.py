@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -46,7 +47,7 @@ def command(
     batch_size: int | None,
     max_tokens: int | None,
     probabilities: bool,
-    long_reads: str | None,
+    long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     device_map: str | None,
     trust_remote_code: bool,

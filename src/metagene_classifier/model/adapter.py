@@ -12,6 +12,7 @@ from torch import nn
 from metagene_classifier.errors import ConfigError, ModelFolderError
 from metagene_classifier.model.classifier import HEAD_DROPOUT
 from metagene_classifier.model.dropout import KeyedDropout, TokenKeys
+from metagene_classifier.model.quiet import quiet_transformers
 
 __all__ = ["AdapterSettings", "add_adapter", "load_adapter", "save_adapter"]
 
@@ -48,7 +49,8 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
+    with quiet_transformers():
+        adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
     torch.random.set_rng_state(state)
     adapted.peft_config["default"].base_model_name_or_path = encoder_name
     _use_keyed_dropout(adapted, keys)
@@ -70,7 +72,8 @@ def load_adapter(encoder: Any, folder: Path, *, keys: TokenKeys, trainable: bool
     from peft import PeftModel
 
     try:
-        adapted = PeftModel.from_pretrained(encoder, folder, is_trainable=trainable, autocast_adapter_dtype=True)
+        with quiet_transformers():
+            adapted = PeftModel.from_pretrained(encoder, folder, is_trainable=trainable, autocast_adapter_dtype=True)
     except Exception as error:  # PEFT, safetensors and torch each raise their own
         first = " ".join(str(error).split())[:200]
         raise ModelFolderError(f"{folder}: the adapter cannot be put on this encoder: {first}") from error

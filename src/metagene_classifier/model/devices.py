@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -10,7 +11,8 @@ from metagene_classifier.errors import ConfigError
 
 __all__ = ["choose_device", "choose_dtypes", "dtype_name"]
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DtypeName = Literal["bfloat16", "float16", "float32"]
+DTYPES: dict[DtypeName, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _OF_PRECISION = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16, "32": torch.float32}
 
 
@@ -20,10 +22,13 @@ def choose_device(asked: str, tell: Callable[[str], None]) -> torch.device:
     Raises:
         ConfigError: the name is not a device's, or its number is beyond the last one.
     """
+    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if asked == "auto":
+        return torch.device(found)
     try:
         device = torch.device(asked)
     except RuntimeError as error:
-        raise ConfigError(f"device: {asked!r} is no device: use cuda, cuda:N, mps or cpu") from error
+        raise ConfigError(f"device: {asked!r} is no device: use auto, cuda, cuda:N, mps or cpu") from error
     if device.type == "cuda" and torch.cuda.is_available():
         if device.index is not None and device.index >= torch.cuda.device_count():
             raise ConfigError(
@@ -35,14 +40,18 @@ def choose_device(asked: str, tell: Callable[[str], None]) -> torch.device:
     if device.type == "cpu":
         return device
     if device.type not in ("cuda", "mps"):
-        raise ConfigError(f"device: {asked!r} is not supported: use cuda, cuda:N, mps or cpu")
-    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        raise ConfigError(f"device: {asked!r} is not supported: use auto, cuda, cuda:N, mps or cpu")
     tell(f"device {asked} is not here: using {found}")
     return torch.device(found)
 
 
 def choose_dtypes(
-    *, asked: str, precision: str, device: torch.device, encoder_learns: bool, tell: Callable[[str], None]
+    *,
+    asked: Literal["auto"] | DtypeName,
+    precision: str,
+    device: torch.device,
+    encoder_learns: bool,
+    tell: Callable[[str], None],
 ) -> tuple[torch.dtype, torch.dtype]:
     """Number formats of the encoder's weights and of its arithmetic.
 
@@ -76,6 +85,6 @@ def choose_dtypes(
     return weights, (compute if weights is torch.float32 else weights)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> DtypeName:
     """The name that configurations and descriptions use."""
     return next(name for name, known in DTYPES.items() if known is dtype)

@@ -9,6 +9,7 @@ import torch
 
 from metagene_classifier.errors import EncoderError
 from metagene_classifier.hub import resolve_encoder_folder
+from metagene_classifier.model.quiet import quiet_transformers
 
 __all__ = ["EncoderSource", "WeightProbe", "load_encoder", "probe_matches", "weight_probe"]
 
@@ -60,7 +61,7 @@ def load_encoder(
     folder = resolve_encoder_folder(
         source.name, source.revision, weights=not source.new, trust_remote_code=source.trust_remote_code
     )
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
             config.use_cache = False
@@ -155,20 +156,3 @@ def _what_went_wrong(source: EncoderSource, error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"{source.name} needs a library that is not installed: {text[:200]}"
     return f"{source.name}: cannot be loaded as an encoder: {text[:300]}"
-
-
-class _quiet_transformers:
-    """Keep the library's own progress bars and load reports away from the user's screen."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self._verbosity)
-        logging.enable_progress_bar()

@@ -31,6 +31,7 @@ from metagene_classifier.model.devices import choose_device, choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder, probe_matches
 from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.model.quiet import quiet_transformers
 from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_tokenizer
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 from metagene_classifier.whole_files import disk_full_is_clear
@@ -66,7 +67,8 @@ def save_model(
         if description.adapter:
             save_adapter(classifier.encoder, folder)
         if description.encoder.stored:
-            classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
+            with quiet_transformers():
+                classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
         save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
         names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
@@ -80,6 +82,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     new.mkdir(parents=True)
     try:
         write(new)
+        _let_others_read(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -88,6 +91,15 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _let_others_read(folder: Path) -> None:
+    """Give every file the mode that new files have here: safetensors are written for their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
 
 
 def find_model_folder(path: Path) -> Path | None:

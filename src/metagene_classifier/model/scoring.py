@@ -25,7 +25,6 @@ def score_reads(
     max_tokens: int,
     layout: Layout,
     device: torch.device,
-    max_rows: int | None = None,
 ) -> npt.NDArray[np.float32]:
     """Values of the classifier for each read.
 
@@ -40,7 +39,6 @@ def score_reads(
         max_tokens: tokens of a micro-batch.
         layout: how segments lie in it.
         device: the encoder's.
-        max_rows: segments of a micro-batch at most.
 
     Returns:
         ``(reads, width)``, in the order of ``reads``.
@@ -59,31 +57,26 @@ def score_reads(
     )
     with torch.inference_mode():
         for members in micro_batches:
-            for rows in _at_most(members, max_rows):
-                batch = collate(
-                    [segments[index] for index in rows],
-                    owner[rows],
-                    layout=layout,
-                    padded_length=framing.max_length,
-                    pad_id=framing.pad_id,
-                )
-                values[rows] = run(batch.to(device)).float().cpu().numpy()
+            batch = collate(
+                [segments[index] for index in members],
+                owner[members],
+                layout=layout,
+                padded_length=framing.max_length,
+                pad_id=framing.pad_id,
+            )
+            values[members] = run(batch.to(device)).float().cpu().numpy()
     if len(segments) == len(reads):
         return values
     weights = lengths.astype(np.float64)
     sums = np.zeros((len(reads), width))
     np.add.at(sums, owner, values * weights[:, None])
     totals = np.bincount(owner, weights, minlength=len(reads))
-    return (sums / totals[:, None]).astype(np.float32)
-
-
-def _at_most(members: npt.NDArray[np.int64], rows: int | None) -> list[npt.NDArray[np.int64]]:
-    if rows is None or len(members) <= rows:
-        return [members]
-    return [members[start : start + rows] for start in range(0, len(members), rows)]
+    averages: npt.NDArray[np.float32] = (sums / totals[:, None]).astype(np.float32)
+    return averages
 
 
 def probabilities_of(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Softmax over the classes; ``(reads, classes)`` to the same shape."""
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities: npt.NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities

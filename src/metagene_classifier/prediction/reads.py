@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from metagene_classifier.console import progress
+from metagene_classifier.console import progress, say
 from metagene_classifier.errors import MgcError
 from metagene_classifier.prediction.calls import calls_of
 from metagene_classifier.prediction.formats.csv_calls import CallsCsv
@@ -31,6 +31,7 @@ def call_reads(
 
     Raises:
         MgcError: the input is damaged or the output cannot be written; the rows so far stay in ``<output>.partial``.
+        KeyboardInterrupt: likewise.
     """
     try:
         with open_output(output) as out, progress(unit="read", label="calling") as bar:
@@ -39,8 +40,15 @@ def call_reads(
                 writer.write(calls_of(block, labels))
                 out.flush()
                 bar.update(len(block.reads))
-    except MgcError as error:
+    except (MgcError, KeyboardInterrupt) as error:
         kept = partial_path(output)
-        if report.reads and str(output) != "-" and kept.exists():
-            raise type(error)(f"{error} (the calls of {report.reads:,} reads are in {kept})") from error
-        raise
+        if str(output) == "-" or not kept.exists():
+            raise
+        if not report.reads:
+            kept.unlink()
+            raise
+        where = f"the calls of the first {report.reads:,} reads are in {kept}"
+        if isinstance(error, KeyboardInterrupt):
+            say(where)
+            raise
+        raise type(error)(f"{error} ({where})") from error

@@ -127,7 +127,7 @@ def _front_matter(facts: ModelCardFacts) -> str:
         library_name="peft" if facts.adapter else "metagene-classifier",
         pipeline_tag="text-classification",
         tags=["metagene-classifier", "genomics", "metagenomics", "dna", "sequence-classification"],
-        metrics=list(_HUB_METRICS.values()),
+        metrics=[result.metric_type for result in results or ()] or None,
         eval_results=results,
     ).to_yaml()
     return text.strip()
@@ -193,7 +193,8 @@ def _limits(facts: ModelCardFacts) -> str:
             "- It knows the classes above and no others: a read of any other organism gets one of these labels.",
             "- It learned from the genomes or reads listed under Data: strains far from them, and regions that "
             "organisms share, such as ribosomal genes and mobile elements, are called less surely.",
-            f"- Reads of more than {facts.max_length_tokens:,} tokens are seen in pieces of that length.",
+            f"- The encoder sees at most {facts.max_length_tokens:,} tokens at once; `tokenizer.long_reads` of the "
+            "configuration says what becomes of longer reads.",
             "- A call is no diagnosis.",
         )
     )

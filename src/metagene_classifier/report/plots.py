@@ -100,7 +100,7 @@ def reads_per_class_figure(counts: Mapping[str, Sequence[int]], labels: Sequence
         falling = np.sort(values)[::-1]
         empty = int((falling == 0).sum())
         legend = f"{name}: {falling[0]:,} to {falling[-1]:,}, median {int(np.median(falling)):,}"
-        legend += f"; {empty:,} classes with none" if empty else ""
+        legend += f"; {empty:,} with none" if empty else ""
         axes.step(rank, np.where(falling > 0, falling, np.nan), where="mid", color=colour, label=legend, linewidth=1.6)
     axes.set_yscale("log")
     _plain_log_ticks(axes)

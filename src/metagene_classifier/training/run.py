@@ -21,11 +21,11 @@ from metagene_classifier.training.builder import BuiltClassifier, build_classifi
 from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.evaluation import evaluate_store
 from metagene_classifier.training.history import History, trackers_that_work
-from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop, LossWindow
+from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop
 from metagene_classifier.training.output import prepare_output_dir
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
-from metagene_classifier.training.state import RunState, load_state, restore_optimization
+from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
 
 __all__ = ["RunFacts", "TrainingResult", "train"]
 

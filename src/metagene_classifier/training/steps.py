@@ -74,7 +74,8 @@ def read_keys(reads: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDA
     values = reads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = values ^ (values >> np.uint64(27))
-    return (values >> np.uint64(1)).astype(np.int64)
+    keys: npt.NDArray[np.int64] = (values >> np.uint64(1)).astype(np.int64)
+    return keys
 
 
 def step_segments(

@@ -35,7 +35,7 @@ def check_ending(path: Path) -> None:
         ConfigError: the ending is none of the three.
     """
     if path.suffix not in ENDINGS:
-        raise ConfigError(f"--output {path}: embeddings are written as {', '.join(ENDINGS)}: end the name in one of these")
+        raise ConfigError(f"--output {path}: embeddings are written as {', '.join(ENDINGS)}: end the name so")
 
 
 def embedding_format(path: Path, width: int) -> EmbeddingFile:
@@ -45,7 +45,9 @@ def embedding_format(path: Path, width: int) -> EmbeddingFile:
         ConfigError: as :func:`check_ending`.
     """
     check_ending(path)
-    return {".npy": NpyFile, ".parquet": ParquetFile, ".csv": CsvFile}[path.suffix](path, width)
+    formats: dict[str, type[NpyFile] | type[ParquetFile] | type[CsvFile]]
+    formats = {".npy": NpyFile, ".parquet": ParquetFile, ".csv": CsvFile}
+    return formats[path.suffix](path, width)
 
 
 class _Whole:
