@@ -1,4 +1,4 @@
-# Source this in bash or zsh before a session:  source scripts/setup_env.sh
+# Source this in bash or zsh before you work:  source scripts/setup_env.sh
 #
 # Sets where the Hugging Face cache is, how torch's CUDA allocator behaves and whether tokenizers use threads (a value
 # that you have set already is kept), and activates the checkout's virtual environment where there is one.

@@ -55,7 +55,7 @@ def test_an_architecture_that_does_not_ship_names_the_nearest() -> None:
 
 
 def test_an_architecture_has_no_weights() -> None:
-    with pytest.raises(EncoderError, match="set model.init: random"):
+    with pytest.raises(EncoderError, match=r"set model\.init: random"):
         resolve_encoder_folder("builtin:llama-tiny", weights=True)
 
 

@@ -280,11 +280,13 @@ def _what_went_wrong(error: Exception, name: str, revision: str | None, cache_di
         at = f" at revision {revision!r}" if revision else ""
         return f"{name}{at} is not whole in the cache {cache}, and the hub is offline (HF_HUB_OFFLINE): {elsewhere}"
     if isinstance(error, errors.HfHubHTTPError):
-        return f"{constants.ENDPOINT} answered {error.response.status_code} for {name}: try again later, or {elsewhere}"
+        status = error.response.status_code
+        advice = {401: "check HF_TOKEN", 403: "check HF_TOKEN", 404: "check HF_ENDPOINT"}.get(status, "try again later")
+        return f"{constants.ENDPOINT} answered {status} for {name}: {advice}, or {elsewhere}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the disk of {cache}: free some, or set HF_HOME to a folder on another disk"
     if isinstance(error, PermissionError):
         return f"cannot write {error.filename or cache}: set HF_HOME to a folder that is yours"
     first_line = (str(error).splitlines() or [""])[0]
     reason = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-    return f"cannot fetch {name} from {constants.ENDPOINT} ({reason}): check the network, {elsewhere}"
+    return f"cannot fetch {name} from {constants.ENDPOINT} ({reason}): check the network, or {elsewhere}"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from metagene_classifier.errors import OutputError
+from metagene_classifier.errors import MgcError, OutputError
 
 __all__ = ["check_output_file", "disk_full_is_clear", "partial_path", "whole_file"]
+
+ALMOST_NOTHING_BYTES = 2**20
 
 
 def partial_path(path: Path) -> Path:
@@ -42,10 +45,20 @@ def disk_full_is_clear(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _is_disk_full(error, path):
             raise OutputError(f"no space left on the disk of {path}: free some and run again") from error
         raise
+
+
+def _is_disk_full(error: Exception, path: Path) -> bool:
+    """Compiled writers (safetensors, torch) report a full disk as errors of their own, without a number."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, MgcError):
+        return False
+    folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+    return shutil.disk_usage(folder).free < ALMOST_NOTHING_BYTES
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_thousands_of_classes_are_summed_to_what_a_picture_can_show():
 def test_no_text_lies_outside_the_picture_and_no_names_overlap(classes, tmp_path):
     for number, figure in enumerate(
         (
-            confusion_matrix_figure(random_confusion(classes), names(classes)),
+            confusion_matrix_figure(random_confusion(classes), [f"{name}, a long name" for name in names(classes)]),
             per_class_figure(figures_of(classes)),
             reads_per_class_figure({"true class": range(classes), "called": [5] * classes}, names(classes)),
         )
@@ -127,7 +127,7 @@ def test_curves_without_validation_say_so():
 
 
 def test_labels_are_shown_as_they_are_and_never_as_markup_or_formulas():
-    label = "<script>alert(1)</script> $x^2 & _a"
+    label = "<script>$x^2$</script> & _a"
     svg = svg_text(confusion_matrix_figure(np.eye(2, dtype=np.int64), [label, "b"]))
     assert "<script" not in svg
     assert shortened(label, 30) in [text.strip() for text in ElementTree.fromstring(svg).itertext()]

@@ -14,7 +14,7 @@ def window_count(tokens: int, capacity: int, overlap: float) -> int:
     """How many windows of ``capacity`` tokens cover a read of ``tokens`` tokens."""
     if tokens <= capacity:
         return 1
-    stride = max(1, round(capacity * (1.0 - overlap)))
+    stride = max(1, capacity - math.ceil(capacity * overlap))
     return math.ceil((tokens - capacity) / stride) + 1
 
 

@@ -18,6 +18,7 @@ from metagene_classifier.whole_files import check_output_file, whole_file
 
 if TYPE_CHECKING:
     from metagene_classifier.config import Config
+    from metagene_classifier.reads.labelled import LabelSource
     from metagene_classifier.reads.labels import Labels
     from metagene_classifier.tokenization.survey import FileSurvey
     from metagene_classifier.tokenization.tokenizer import ReadTokenizer
@@ -78,13 +79,17 @@ class _Check:
     labels: Labels | None = None
     surveys: dict[str, list[FileSurvey]] = field(default_factory=dict)
 
-    def attempt(self, work: Callable[[], Result]) -> Result | None:
+    def attempt(self, work: Callable[[], Result], split: str = "training") -> Result | None:
         """What ``work`` returns; ``None`` when it meets a user's error, which is noted."""
         try:
             return work()
         except MgcError as error:
-            self.problems += str(error).splitlines()
+            self.serious(split).extend(str(error).splitlines())
             return None
+
+    def serious(self, split: str) -> list[str]:
+        """Where a fault of a split's reads is noted: training starts without looking at the test reads."""
+        return self.warnings if split == "test" else self.problems
 
     def reads_of(self, split: str) -> list[int]:
         """Reads of each class; ``(classes,)``."""
@@ -107,11 +112,11 @@ def _check(config: Config, max_reads: int | None) -> _Check:
     if dataset.train_fasta is None:
         check.problems.append("no training reads: give --train-fasta, or set dataset.train_fasta")
     files = {
-        split: check.attempt(lambda inputs=inputs: expand_inputs(inputs)) or []  # type: ignore[misc]
+        split: check.attempt(lambda inputs=inputs: expand_inputs(inputs), split) or []  # type: ignore[misc]
         for split, inputs in asked.items()
         if inputs is not None
     }
-    check.labels = check.attempt(lambda: labels_of(dataset, files.get("training", [])))
+    check.labels = check.attempt(lambda: labels_of(dataset, files.get("training", []))) or None
     source = check.attempt(lambda: label_source(dataset))
     if check.labels is not None:
         _check_labels(check, config, check.labels)
@@ -127,25 +132,11 @@ def _check(config: Config, max_reads: int | None) -> _Check:
             )
             for path in paths
         ]
-        for survey in check.surveys[split]:
-            if survey.failure is not None:
-                check.problems.append(survey.failure)
-            if source is not None:
-                _note_faults(check, config, survey.path, survey.labelling.faults(source))
-        _check_split(check, config, split, check.surveys[split])
+        _check_split(check, config, split, source)
     if check.labels is not None and check.surveys.get("training"):
         _check_classes(check, check.labels)
     _check_validation(check, config, files)
     return check
-
-
-def _note_faults(check: _Check, config: Config, path: Path, faults: Sequence[str]) -> None:
-    strict = config.dataset.strict_classes
-    for fault in faults:
-        if strict:
-            check.problems.append(f"{path}: {fault} (dataset.strict_classes: false skips such reads)")
-        else:
-            check.warnings.append(f"{path}: skipped: {fault}")
 
 
 def _check_labels(check: _Check, config: Config, labels: Labels) -> None:
@@ -159,11 +150,16 @@ def _check_labels(check: _Check, config: Config, labels: Labels) -> None:
             check.problems.append(f"loss.class_weights: no class is called {name!r}{nearest(name, labels.names)}")
 
 
-def _check_split(check: _Check, config: Config, split: str, surveys: Sequence[FileSurvey]) -> None:
-    reads = sum(survey.labelling.reads for survey in surveys)
-    if reads and not any(survey.labelling.labelled for survey in surveys):
-        check.problems.append(f"{split}: not one of {reads:,} reads has a class")
+def _check_split(check: _Check, config: Config, split: str, source: LabelSource | None) -> None:
+    surveys, serious = check.surveys[split], check.serious(split)
     for survey in surveys:
+        if survey.failure is not None:
+            serious.append(survey.failure)
+        for fault in survey.labelling.faults(source) if source is not None else ():
+            if config.dataset.strict_classes:
+                serious.append(f"{survey.path}: {fault} (dataset.strict_classes: false skips such reads)")
+            else:
+                check.warnings.append(f"{survey.path}: skipped: {fault}")
         if survey.longer:
             line = f"{survey.path}: reads of more than {check.max_length:,} tokens ({survey.longer:,})"
             outcome = {
@@ -171,34 +167,38 @@ def _check_split(check: _Check, config: Config, split: str, surveys: Sequence[Fi
                 "truncate": "are cut (tokenizer.long_reads: truncate)",
                 "error": "are refused (tokenizer.long_reads: error): shorten them, or set window or truncate",
             }[config.tokenizer.long_reads]
-            found = check.problems if config.tokenizer.long_reads == "error" else check.warnings
+            found = serious if config.tokenizer.long_reads == "error" else check.warnings
             found.append(f"{line} {outcome}")
         if survey.unknown_tokens:
             check.warnings.append(f"{survey.path}: {survey.unknown_tokens:,} tokens are unknown to the tokenizer")
+    reads = sum(survey.labelling.reads for survey in surveys)
+    if reads and not any(survey.labelling.labelled for survey in surveys):
+        serious.append(f"{split}: not one of {reads:,} reads has a class")
 
 
 def _check_classes(check: _Check, labels: Labels) -> None:
-    train = check.reads_of("training")
+    whole = all(survey.whole for survey in check.surveys["training"])
+    serious = check.problems if whole else check.warnings
+    so_far = "" if whole else " (as far as the training reads were read)"
+    train, validation = check.reads_of("training"), check.reads_of("validation")
     seen = [name for name, reads in zip(labels.names, train, strict=True) if reads]
     without = [name for name, reads in zip(labels.names, train, strict=True) if not reads]
     if len(seen) == 1:
-        check.problems.append(f"the training reads are all of one class, {seen[0]}: a classifier needs two at least")
+        serious.append(f"the training reads are all of one class, {seen[0]}: a classifier needs two at least{so_far}")
     if without and seen:
-        check.warnings.append(f"classes without a training read, never to be called: {_some(without)}")
+        check.warnings.append(f"classes without a training read, never to be called: {_some(without)}{so_far}")
     fewest, most = min((reads for reads in train if reads), default=0), max(train, default=0)
     if fewest and most > UNBALANCED * fewest:
         check.warnings.append(
             f"the largest class has {most / fewest:,.0f} times the training reads of the smallest: "
-            "consider loss.class_weights: balanced"
+            f"consider loss.class_weights: balanced{so_far}"
         )
-    validation = check.reads_of("validation")
     unseen = [name for name, a, b in zip(labels.names, train, validation, strict=True) if b and not a]
     if unseen:
-        line = f"classes that stand in the validation reads and never in the training reads: {_some(unseen)}"
-        if all(survey.whole for survey in check.surveys["training"]):
-            check.problems.append(f"{line}: take them out, or give training reads of them")
-        else:
-            check.warnings.append(f"{line}, as far as they were read")
+        serious.append(
+            f"classes that stand in the validation reads and never in the training reads: {_some(unseen)}: "
+            f"take them out, or give training reads of them{so_far}"
+        )
 
 
 def _check_validation(check: _Check, config: Config, files: dict[str, list[Path]]) -> None:

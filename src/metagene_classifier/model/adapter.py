@@ -12,6 +12,7 @@ from torch import nn
 from metagene_classifier.errors import ConfigError, ModelFolderError
 from metagene_classifier.model.classifier import HEAD_DROPOUT
 from metagene_classifier.model.dropout import KeyedDropout, TokenKeys
+from metagene_classifier.model.encoder import rest_unused_parts
 from metagene_classifier.model.quiet import quiet_transformers
 
 __all__ = ["AdapterSettings", "add_adapter", "load_adapter", "save_adapter"]
@@ -45,7 +46,6 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
         target_modules=targets,
         bias=settings.bias,
         task_type=TaskType.FEATURE_EXTRACTION,
-        base_model_name_or_path=encoder_name,
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
@@ -53,6 +53,7 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
         adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
     torch.random.set_rng_state(state)
     adapted.peft_config["default"].base_model_name_or_path = encoder_name
+    rest_unused_parts(encoder)
     _use_keyed_dropout(adapted, keys)
     return adapted
 
@@ -82,16 +83,18 @@ def load_adapter(encoder: Any, folder: Path, *, keys: TokenKeys, trainable: bool
 
 
 def _check_targets(encoder: Any, targets: tuple[str, ...] | str) -> None:
+    """A target is the last part, or parts, of a layer's name, as PEFT takes it."""
+    from transformers.pytorch_utils import Conv1D
+
     if isinstance(targets, str):
         return
-    linear = sorted(
-        {name.rsplit(".", 1)[-1] for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
-    )
-    missing = [target for target in targets if target not in linear and "." not in target]
+    linear = [name for name, module in encoder.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if missing:
+        there_are = sorted({name.rsplit(".", 1)[-1] for name in linear})
         raise ConfigError(
             f"model.lora.target_modules: this encoder has no linear layer called {', '.join(missing)}: "
-            f"it has {', '.join(linear)} (or all-linear)"
+            f"it has {', '.join(there_are)} (or all-linear)"
         )
 
 

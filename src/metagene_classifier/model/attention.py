@@ -34,9 +34,15 @@ def choose_attention(asked: str, *, packed: bool, device: torch.device, dtype: t
 
 
 def takes_packing(encoder: torch.nn.Module) -> bool:
-    """Whether an encoder takes position ids and an attention chosen by name; the values are checked when it runs."""
+    """Whether an encoder takes position ids and an attention chosen by name; the values are checked when it runs.
+
+    One whose tokens see a window of their neighbours does not: the block mask knows no window, and a trial with short
+    reads would not show it.
+    """
     parameters = inspect.signature(encoder.forward).parameters
-    return "position_ids" in parameters and bool(getattr(encoder, "_supports_attention_backend", False))
+    named = bool(getattr(encoder, "_supports_attention_backend", False))
+    windowed = getattr(encoder.config, "sliding_window", None) is not None
+    return "position_ids" in parameters and named and not windowed
 
 
 def is_causal(encoder: torch.nn.Module) -> bool:

@@ -11,9 +11,11 @@ from metagene_classifier.errors import EncoderError
 from metagene_classifier.hub import resolve_encoder_folder
 from metagene_classifier.model.quiet import quiet_transformers
 
-__all__ = ["EncoderSource", "WeightProbe", "load_encoder", "probe_matches", "weight_probe"]
+__all__ = ["EncoderSource", "WeightProbe", "load_encoder", "probe_matches", "rest_unused_parts", "weight_probe"]
 
 WeightProbe = dict[str, list[float]]
+
+UNUSED_PARTS = ("pooler", "contact_head")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def load_encoder(
         device_map: ``auto`` spreads the weights over all devices, for prediction.
 
     Returns:
-        A transformers model in evaluation mode; its unused poolers do not learn.
+        A transformers model in evaluation mode; parts of it that are never run do not learn.
 
     Raises:
         EncoderError: it cannot be found, is of no known architecture, or lacks weights.
@@ -78,11 +80,11 @@ def load_encoder(
                     output_loading_info=True,
                 )
                 _check_missing(source.name, encoder, report)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+        except (EncoderError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # transformers, safetensors and the hub's checks of config.json each raise their own
             raise EncoderError(_what_went_wrong(source, error)) from error
-    _rest_unused_parts(encoder)
+    rest_unused_parts(encoder)
     return encoder.eval()
 
 
@@ -91,7 +93,8 @@ def weight_probe(encoder: Any) -> WeightProbe:
     weights = {
         name: weight
         for name, weight in _plain_names(encoder)
-        if weight.dim() == 2 and weight.is_floating_point() and not weight.is_meta
+        # What is never run may be missing from the encoder's files, and is then new at every load.
+        if weight.dim() == 2 and weight.is_floating_point() and not weight.is_meta and not _is_unused(name)
     }
     names = sorted(weights)
     chosen = dict.fromkeys(names[round(place * (len(names) - 1) / 3)] for place in range(4)) if names else {}
@@ -131,7 +134,7 @@ def _new_encoder(config: Any, dtype: torch.dtype, seed: int, trust_remote_code: 
 
 
 def _check_missing(name: str, encoder: Any, report: dict[str, Any]) -> None:
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    missing = sorted(key for key in report["missing_keys"] if not _is_unused(key))
     if missing:
         raise EncoderError(
             f"{name}: its files lack {len(missing)} of the weights that a {type(encoder).__name__} needs, "
@@ -139,11 +142,19 @@ def _check_missing(name: str, encoder: Any, report: dict[str, Any]) -> None:
         )
 
 
-def _rest_unused_parts(encoder: Any) -> None:
-    """Poolers that come with BERT-like models are never run: they must not look as if they learned."""
-    for name, module in encoder.named_children():
-        if name == "pooler" and module is not None:
-            module.requires_grad_(False)
+def rest_unused_parts(encoder: Any) -> None:
+    """Keep the gradients off what BERT- and ESM-like models bring and hidden states do not need.
+
+    A weight that is to learn and never gets a gradient stops training on several devices.
+    """
+    for name in UNUSED_PARTS:
+        part = getattr(encoder, name, None)
+        if part is not None:
+            part.requires_grad_(False)
+
+
+def _is_unused(weight_name: str) -> bool:
+    return not set(UNUSED_PARTS).isdisjoint(weight_name.split("."))
 
 
 def _what_went_wrong(source: EncoderSource, error: Exception) -> str:
@@ -153,6 +164,8 @@ def _what_went_wrong(source: EncoderSource, error: Exception) -> str:
             f"{source.name} runs Python code from its own repository: read that code, and set "
             "model.trust_remote_code: true if you trust it"
         )
+    if "ignore_mismatched_sizes" in text:
+        return f"{source.name}: its weights have other shapes than its config.json says: copy or download it whole"
     if isinstance(error, ImportError):
         return f"{source.name} needs a library that is not installed: {text[:200]}"
     return f"{source.name}: cannot be loaded as an encoder: {text[:300]}"

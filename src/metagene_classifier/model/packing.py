@@ -22,10 +22,10 @@ def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> b
     """Run three short reads packed together, and each alone as it would be without packing, and compare.
 
     Layers that mix neighbours outside attention (convolutions, state spaces) or that count positions in their own way
-    give other values; such encoders take buckets.
+    give other values, or fail; such encoders take buckets.
 
     Args:
-        encoder: a transformers model; it is left with ``attention``.
+        encoder: a transformers model; it is left with ``attention`` where that exists for it.
         attention: the one that packed batches would run with.
         compute_dtype: of the arithmetic.
     """
@@ -33,26 +33,33 @@ def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> b
     generator = np.random.default_rng(0)
     segments = [generator.integers(0, int(encoder.config.vocab_size), length) for length in (9, 4, 7)]
     keys = np.zeros(len(segments), np.int64)
+    model = ReadClassifier(
+        encoder,
+        hidden_size=int(encoder.config.hidden_size),
+        classes=0,
+        pooling="mean",
+        dropout=0.0,
+        keys=TokenKeys(),
+        compute_dtype=compute_dtype,
+    )
 
-    def pooled(chosen: list[npt.NDArray[np.int64]], layout: Layout, by: str) -> torch.Tensor:
-        encoder.set_attn_implementation(by)
-        model = ReadClassifier(
-            encoder,
-            hidden_size=int(encoder.config.hidden_size),
-            classes=0,
-            pooling="mean",
-            dropout=0.0,
-            keys=TokenKeys(),
-            compute_dtype=compute_dtype,
-        ).eval()
+    def pooled(chosen: list[npt.NDArray[np.int64]], layout: Layout) -> torch.Tensor:
         batch = collate(chosen, keys[: len(chosen)], layout=layout, padded_length=0, pad_id=0)
         with torch.no_grad():
             return model.embed(batch.to(device))
 
     training = encoder.training
-    alone = torch.cat([pooled([segment], "buckets", "sdpa") for segment in segments])
-    together = pooled(segments, "packed", attention)
-    encoder.train(training)
+    model.eval()
+    try:
+        alone = torch.cat([pooled([segment], "buckets") for segment in segments])
+        encoder.set_attn_implementation(attention)
+        together = pooled(segments, "packed")
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # an encoder that cannot take packed reads fails in a way of its own
+        return False
+    finally:
+        encoder.train(training)
     tolerance = 1e-4 if compute_dtype is torch.float32 else 3e-2
     return bool((together - alone).abs().max() <= tolerance * alone.abs().max().clamp(min=1e-6))
 
@@ -60,25 +67,41 @@ def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> b
 def choose_layout(encoder: Any, asked: str, attention: str, compute: torch.dtype, device: torch.device) -> Layout:
     """How reads lie in a micro-batch, with the encoder's attention set to match.
 
-    On a GPU reads are packed where the encoder gives the same values that way (tried on two reads); elsewhere, and on
+    On a GPU reads are packed where the encoder gives the same values that way (tried on three reads); elsewhere, and on
     a CPU, where a block mask costs more than 5% of padding, they lie in buckets of equal length.
 
     Raises:
-        ConfigError: packing was asked for and the encoder cannot.
+        ConfigError: packing was asked for and the encoder cannot, or it has no attention of the name asked for.
     """
+    own = encoder.config._attn_implementation
     packed = asked == "packed" or (asked == "auto" and device.type == "cuda")
     if packed and takes_packing(encoder):
         name = choose_attention(attention, packed=True, device=device, dtype=compute)
         if name == VARLEN:
             register_varlen()
+        if attention != "auto":  # what is not there is told apart from what does not fit the encoder
+            _set_attention(encoder, name)
+            _set_attention(encoder, own)
         if packs_exactly(encoder, name, compute):
             return "packed"
     if asked == "packed":
         raise ConfigError(
-            f"training.layout: packed: a {type(encoder).__name__} gives other values for packed reads: use buckets"
+            f"training.layout: packed: a {type(encoder).__name__} does not give the same values for packed reads "
+            f"(model.attention: {attention}): use buckets"
         )
     name = choose_attention(attention, packed=False, device=device, dtype=compute)
     if name in (VARLEN, "flex_attention"):
         name = "sdpa"
-    encoder.set_attn_implementation(name)
+    # Left to itself an encoder has the best attention that it knows; not every one knows sdpa, or has any.
+    _set_attention(encoder, own if attention == "auto" else name)
     return "padded" if asked == "padded" else "buckets"
+
+
+def _set_attention(encoder: Any, name: str) -> None:
+    if encoder.config._attn_implementation == name:
+        return
+    try:
+        encoder.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ConfigError(f"model.attention: {name} cannot be had here (auto takes what is there): {first}") from error

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from metagene_classifier.batching.micro_batches import Layout
-from metagene_classifier.errors import ModelFolderError
+from metagene_classifier.errors import EncoderError, ModelFolderError
 from metagene_classifier.model.adapter import load_adapter, save_adapter
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.description import (
@@ -60,18 +60,15 @@ def save_model(
 ) -> None:
     """Write a model into an existing, empty folder; ``description.files`` is filled here."""
     assert classifier.head is not None
-    with disk_full_is_clear(folder):
-        save_file(
-            {name: tensor.contiguous() for name, tensor in classifier.head.state_dict().items()}, folder / HEAD_FILE
-        )
-        if description.adapter:
-            save_adapter(classifier.encoder, folder)
-        if description.encoder.stored:
-            with quiet_transformers():
-                classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
-        save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
-        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
+    save_file({name: tensor.contiguous() for name, tensor in classifier.head.state_dict().items()}, folder / HEAD_FILE)
+    if description.adapter:
+        save_adapter(classifier.encoder, folder)
+    if description.encoder.stored:
+        with quiet_transformers():
+            classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
+    save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -79,15 +76,16 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     new = folder.with_name(folder.name + ".partial")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     try:
-        write(new)
-        _let_others_read(new)
+        with disk_full_is_clear(folder):
+            new.mkdir(parents=True)
+            write(new)
+            _let_others_read(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -105,12 +103,10 @@ def _let_others_read(folder: Path) -> None:
 def find_model_folder(path: Path) -> Path | None:
     """The model's folder that ``--ckpt`` means: itself, or the best (else the last) model of a run's folder.
 
-    ``None`` when there is no trained model at all; a folder caught between two renames is put right.
+    ``None`` when there is no trained model at all. Of a folder caught between two renames the old one is taken.
     """
-    if (path / DESCRIPTION_FILE).is_file():
-        return path
-    for name in ("best", "last"):
-        for candidate in (path / name, path / f"{name}.old"):
+    for folder in (path, path / "best", path / "last"):
+        for candidate in (folder, folder.parent / f"{folder.name}.old"):
             if (candidate / DESCRIPTION_FILE).is_file():
                 return candidate
     return None
@@ -148,7 +144,10 @@ def load_model(
     )
     name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
     source = EncoderSource(name, None if facts.stored else facts.revision, trust_remote_code=trust_remote_code)
-    encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+    try:
+        encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+    except EncoderError as error:
+        raise EncoderError(f"{folder} stands on an encoder that cannot be loaded: {error}") from error
     if not probe_matches(encoder, facts.probe):
         raise ModelFolderError(
             f"{folder} was trained on another encoder than the {name} that is found here: "

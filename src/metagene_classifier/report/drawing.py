@@ -98,7 +98,7 @@ def _save(figure: Figure, target: Any, picture_format: str, **options: Any) -> N
         # A name in a script that the font lacks shows as boxes; the tables hold it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         # Tight: the layout can misjudge the room that rotated names take, and nothing may be cut off.
-        figure.savefig(target, format=picture_format, pad_inches=0.08, **options)
+        figure.savefig(target, format=picture_format, bbox_inches="tight", pad_inches=0.08, **options)
 
 
 def save_png(figure: Figure, path: Path) -> None:

@@ -91,7 +91,10 @@ def build_classifier(
 
 def _checkpoint_gradients(transformer: Any, *, inputs_need_grad: bool) -> None:
     """Recompute activations in the backward pass; a frozen embedding would otherwise cut the graph."""
-    transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hasattr(transformer, "activation_checkpointing_enable"):  # its later name
+        transformer.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        transformer.gradient_checkpointing_enable({"use_reentrant": False})
     if inputs_need_grad:
         transformer.enable_input_require_grads()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def train(
         if metrics is None:  # the best model is of an earlier session
             restore_weights(built.classifier, folder)
             metrics = loop.evaluate() if loop.evaluate is not None else None
+    if kept_best and not config.training.checkpoint.save_last and is_first_rank():
+        shutil.rmtree(output_dir / "last")  # it was kept that long so that the run could be resumed
     facts = RunFacts(
         config, data, state, str(device), dtype_name(built.weights_dtype), loop.settings.reads_per_step, metrics
     )
