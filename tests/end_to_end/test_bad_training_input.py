@@ -67,7 +67,7 @@ def test_settings_that_cannot_work(world, mgc, tmp_path):
     assert "did you mean 'batch_size'" in refusal(mgc, world, tmp_path, "--set", "training.batchsize=5", code=2)
     assert "q_proj" in refusal(mgc, world, tmp_path, "--set", "model.lora.target_modules=[query]", code=2)
     assert "device_map" in refusal(mgc, world, tmp_path, "--set", "model.device_map=auto", code=2)
-    assert "tokenizer" in refusal(mgc, world, tmp_path, "--set", "model.encoder_path=builtin:llama-tiny")
+    assert "model.init: random" in refusal(mgc, world, tmp_path, "--set", "model.encoder_path=builtin:llama-tiny")
     assert "is a file" in refusal(mgc, world, tmp_path, "--output-dir", world.mapping)
 
 
@@ -153,7 +153,7 @@ def test_mates_stay_on_one_side_of_the_split(world, tmp_path):
     two.write_text(one.read_text().replace("/1\n", "/2\n"))
     source = LabelSource(pattern=HeaderPattern(DEFAULT_HEADER_REGEX))
     reads = labelled_reads([one, two], read_mapping(world.mapping), source, True, LabellingReport())
-    tokenizer = load_huggingface(str(world.encoder))
+    tokenizer = load_huggingface(world.encoder, "test")
     store = build_store(reads, tokenizer, capacity=100, long_reads="window", report=StoreReport())
     train, validation = split_store(store, 0.2, seed=1)
     assert len(train) + len(validation) == 600 and 60 < len(validation) < 180

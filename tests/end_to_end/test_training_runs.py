@@ -306,7 +306,7 @@ def test_two_ranks_are_one(world, tmp_path):
     for ranks, batch in ((1, 16), (2, 8)):
         run = tmp_path / str(ranks)
         options = [str(word) for word in [*world.train_options(run), "--batch-size", batch]][1:]
-        launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_port=0"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
         command = [*launcher, str(root / "train.py"), *options]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from metagene_classifier.errors import ConfigError, OutputError
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["prepare_output_dir"]
+__all__ = ["begin_output_dir", "check_output_dir"]
 
 CONFIG_FILE = "config.yaml"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
@@ -35,33 +35,42 @@ FREE_KEYS = (
 )
 
 
-def prepare_output_dir(
+def check_output_dir(
     output_dir: Path, config: Config, *, resume: bool, overwrite: bool, tell: Callable[[str], None]
 ) -> None:
-    """Make or check the run's folder and write the resolved configuration into it.
+    """Look whether the run's folder may be used, before any work is done; nothing is written or removed yet.
 
     Raises:
-        OutputError: the folder holds a run and neither flag was given, or nothing to resume, or cannot be made.
+        OutputError: the folder holds a run and neither flag was given, or nothing to resume, or cannot be one.
         ConfigError: both flags, or a resumed run's configuration differs where that changes what is learned.
     """
     if not is_first_rank():
-        return  # one rank looks and writes; when it refuses, the launcher ends the others
+        return  # one rank looks; when it refuses, the launcher ends the others
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: the one goes on, the other starts again")
     if output_dir.exists() and not output_dir.is_dir():
         raise OutputError(f"training.output_dir: {output_dir} is a file: name a folder")
-    found = [entry for entry in RUN_ENTRIES if (output_dir / entry).exists()]
     if resume:
         if not (output_dir / "last" / STATE_FILE).is_file():
             raise OutputError(f"{output_dir} holds no run to resume: leave --resume out to start one")
         _check_same_config(output_dir / CONFIG_FILE, config, tell)
-    elif found and not overwrite:
+    elif (found := _entries(output_dir)) and not overwrite:
         raise OutputError(
             f"{output_dir} holds a run already ({', '.join(found)}): go on with it (--resume), "
             "replace it (--overwrite), or name another folder"
         )
-    if overwrite:
-        for entry in found:
+
+
+def begin_output_dir(output_dir: Path, config: Config, *, resume: bool) -> None:
+    """Make the folder, remove the run that is to be replaced, and write the resolved configuration.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    if not is_first_rank():
+        return
+    if not resume:
+        for entry in _entries(output_dir):
             path = output_dir / entry
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
@@ -70,6 +79,10 @@ def prepare_output_dir(
         raise OutputError(f"cannot make the folder {output_dir}: {error.strerror}") from error
     with whole_file(output_dir / CONFIG_FILE) as out:
         out.write(config_yaml(config))
+
+
+def _entries(output_dir: Path) -> list[str]:
+    return [entry for entry in RUN_ENTRIES if (output_dir / entry).exists()]
 
 
 def _check_same_config(path: Path, config: Config, tell: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.evaluation import evaluate_store
 from metagene_classifier.training.history import History, trackers_that_work
 from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop
-from metagene_classifier.training.output import prepare_output_dir
+from metagene_classifier.training.output import begin_output_dir, check_output_dir
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
@@ -85,10 +85,11 @@ def train(
     from accelerate import Accelerator
 
     output_dir = Path(config.training.output_dir)
-    prepare_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
+    check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
     data = load_training_data(config, tell)
     device = choose_device(config.device, tell)
     built = build_classifier(config, classes=len(data.labels), device=device, tell=tell)
+    begin_output_dir(output_dir, config, resume=resume)
     trackers = trackers_that_work(tensorboard=config.logging.tensorboard, wandb=config.logging.use_wandb, tell=tell)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
