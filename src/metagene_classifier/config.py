@@ -120,6 +120,13 @@ class DatasetConfig(Section):
     file_format: str | None = None
     gzip: str | bool | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_table_is_meant_to_be_used(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("labels_tsv") and "labels_from" not in values:
+            return {**values, "labels_from": "tsv"}
+        return values
+
     @field_validator("header_regex")
     @classmethod
     def _compiles(cls, value: str) -> str:

@@ -165,13 +165,13 @@ def test_unusable_input_is_one_clear_line(content, message, trained, mgc, tmp_pa
     assert not list(tmp_path.glob("p.csv*"))
 
 
-def test_outputs_are_never_lost(trained, unlabelled, mgc, tmp_path):
+def test_an_output_is_replaced_only_by_a_whole_one(trained, unlabelled, mgc, tmp_path):
     output = tmp_path / "predictions.csv"
     output.write_text("mine")
-    refused = mgc("predict", "--input", unlabelled, "--ckpt", trained, "--output", output)
-    assert refused.code == 1 and "--overwrite" in refused.err
-    assert output.read_text() == "mine"
-    assert mgc("predict", "--input", unlabelled, "--ckpt", trained, "--output", output, "--overwrite").code == 0
+    failed = mgc("predict", "--input", tmp_path / "missing.fq", "--ckpt", trained, "--output", output)
+    assert failed.code == 1 and output.read_text() == "mine"
+    assert mgc("predict", "--input", unlabelled, "--ckpt", trained, "--output", output).code == 0
+    assert len(rows(output.read_text())) == 60
     folder = mgc("predict", "--input", unlabelled, "--ckpt", trained, "--output", tmp_path)
     assert folder.code == 1 and "is a folder" in folder.err
 
@@ -256,8 +256,6 @@ def test_evaluate_on_files_and_splits(trained, world, mgc, tmp_path):
     names = list(GC_SHARES)
     right = sum(names[int(one)] == row["call"] for one, row in zip(truth, calls, strict=True))
     assert metrics["accuracy"] == pytest.approx(right / 48)
-    again = mgc("evaluate", "--ckpt", trained, "--input", world.test, "--output-dir", tmp_path / "a")
-    assert again.code == 1 and "--overwrite" in again.err
 
 
 def test_evaluate_refuses_or_skips_classes_that_the_model_does_not_have(trained, world, mgc, tmp_path):

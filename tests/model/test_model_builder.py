@@ -6,7 +6,6 @@ import torch
 
 from metagene_classifier.batching.batch import collate
 from metagene_classifier.config import load_config
-from metagene_classifier.errors import ConfigError
 from metagene_classifier.training.builder import build_classifier, set_training
 
 CPU = torch.device("cpu")
@@ -110,11 +109,6 @@ def test_the_same_configuration_builds_the_same_classifier(build):
     first, again, other = (build(seed=seed)[0].classifier.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
-
-
-def test_spreading_over_devices_is_refused_in_training(build):
-    with pytest.raises(ConfigError, match=r"model\.device_map: auto is for prediction"):
-        build(model__device_map="auto")
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -100,6 +100,18 @@ def test_class_weights_and_smoothing_do_not_change_that(classifier_of, llama_enc
     assert_same(gradient_of(classifier, "buckets", 350, objective=objective), expected)
 
 
+def test_pooled_values_are_dropped_before_the_head_in_training_alone(classifier_of, llama_encoder, store):
+    classifier = classifier_of(llama_encoder, dropout=0.5)
+    step = step_segments(store, np.arange(10), FRAMING, seed=7, epoch=0)
+    (batch, _), *_ = micro_batches_of(step, FRAMING, max_tokens=10_000, layout="packed")
+    with torch.no_grad():
+        pooled = classifier.embed(batch)
+        torch.testing.assert_close(classifier(batch), classifier.head(pooled))
+        classifier.train()
+        torch.testing.assert_close(classifier(batch), classifier.head(classifier.dropout(pooled)))
+        assert not torch.allclose(classifier(batch), classifier.head(pooled), atol=0.05)
+
+
 def test_dropout_takes_part_and_is_another_in_each_epoch(classifier_of, llama_encoder, gradient_of):
     with_dropout = classifier_of(llama_encoder, lora=LORA, dropout=0.1)
     without = classifier_of(llama_encoder, lora=LORA, dropout=0.0)

@@ -17,6 +17,7 @@ FACTS = ModelCardFacts(
     revision="main",
     encoder_is_new=False,
     adapter="LoRA, r 8, alpha 16",
+    encoder_is_tuned=False,
     tokenizer="metagene-ai/METAGENE-1",
     pooling="mean",
     max_length_tokens=512,

@@ -23,7 +23,6 @@ __all__ = ["command"]
 @device_option
 @click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
 @trust_option
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
     ckpt: str,
     revision: str | None,
@@ -35,17 +34,17 @@ def command(
     device: str,
     device_map: str | None,
     trust_remote_code: bool,
-    overwrite: bool,
 ) -> None:
     """Write an embedding of every read: the mean of its tokens' last hidden states.
 
     .npy holds an array (reads, width), with the read ids in a text file beside it; .parquet and .csv hold both.
     """
-    from metagene_classifier.cli.outputs import check_new_output, tell_stream
+    from metagene_classifier.cli.outputs import tell_stream
     from metagene_classifier.prediction.formats.embeddings import check_ending
+    from metagene_classifier.whole_files import check_output_file
 
     check_ending(output)
-    check_new_output(output, overwrite)
+    check_output_file(output)
     from metagene_classifier.prediction.embedding import embed_reads
     from metagene_classifier.prediction.scorer import StreamReport, embedder_for
 

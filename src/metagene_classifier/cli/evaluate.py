@@ -41,7 +41,6 @@ __all__ = ["command"]
 @long_reads_option
 @device_option
 @trust_option
-@click.option("--overwrite", is_flag=True, help="Replace the evaluation in the output folder.")
 def command(
     ckpt: str,
     sources: tuple[str, ...],
@@ -55,7 +54,6 @@ def command(
     long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     trust_remote_code: bool,
-    overwrite: bool,
 ) -> None:
     """Score a trained model on labelled reads.
 
@@ -65,8 +63,6 @@ def command(
 
     if output_dir.exists() and not output_dir.is_dir():
         raise OutputError(f"--output-dir {output_dir} is a file: name a folder")
-    if (output_dir / "metrics.json").exists() and not overwrite:
-        raise OutputError(f"{output_dir} holds an evaluation: name another folder, or replace it with --overwrite")
     if bool(sources) == bool(split):
         raise ConfigError("say what to evaluate on: either --input FILE or --split train|val|test")
     from metagene_classifier.prediction.evaluation import evaluate_model, labelled_input

@@ -29,7 +29,6 @@ __all__ = ["command"]
 @device_option
 @click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
 @trust_option
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--per-sample", is_flag=True, help="Input is a CSV of samples and sequences: one call per sample.")
 @click.option(
     "--aggregation",
@@ -51,7 +50,6 @@ def command(
     device: str,
     device_map: str | None,
     trust_remote_code: bool,
-    overwrite: bool,
     per_sample: bool,
     aggregation: str,
     sample_column: str,
@@ -61,10 +59,12 @@ def command(
 
     One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
     """
-    from metagene_classifier.cli.outputs import check_new_output, tell_stream
+    from metagene_classifier.cli.outputs import tell_stream
     from metagene_classifier.prediction.scorer import StreamReport, open_model, scorer_for, token_budget
+    from metagene_classifier.whole_files import check_output_file
 
-    check_new_output(output, overwrite)
+    if str(output) != "-":
+        check_output_file(output)
     model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=say)
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
     scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False)

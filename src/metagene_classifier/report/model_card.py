@@ -40,6 +40,7 @@ class ModelCardFacts:
         revision: of the encoder on the hub.
         encoder_is_new: its weights began at random, so there is no base model.
         adapter: how the encoder was changed, such as ``LoRA, r 8, alpha 16``; ``None`` without adapter weights.
+        encoder_is_tuned: a pretrained encoder all of whose weights were trained.
         tokenizer: its name.
         pooling: how token states become a read's.
         max_length_tokens: the longest piece that the encoder sees at once.
@@ -63,6 +64,7 @@ class ModelCardFacts:
     revision: str | None
     encoder_is_new: bool
     adapter: str | None
+    encoder_is_tuned: bool
     tokenizer: str
     pooling: str
     max_length_tokens: int
@@ -163,6 +165,7 @@ def _summary(facts: ModelCardFacts) -> str:
         how = f"the encoder {encoder}"
         how += f" (revision {_plain(facts.revision)})" if facts.revision else ""
         how += f" with {_plain(facts.adapter)}" if facts.adapter else ""
+        how += ", all its weights fine-tuned," if facts.encoder_is_tuned else ""
     return (
         f"Calls the organism of sequencing reads, one of {len(facts.classes):,} classes: {how} and a linear head on "
         f"its {_plain(facts.pooling)}-pooled states. Made with METAGENE Classifier."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metagene_classifier.config import config_yaml
+from metagene_classifier.config import ModelConfig, config_yaml
 from metagene_classifier.report.evaluation import write_evaluation
 from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
 from metagene_classifier.training.builder import encoder_learns
@@ -67,7 +67,8 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         encoder=config.model.encoder_path,
         revision=config.model.revision,
         encoder_is_new=config.model.init == "random",
-        adapter=_what_is_trained(facts),
+        adapter=_adapter(config.model),
+        encoder_is_tuned=encoder_learns(config.model) and config.model.init == "pretrained",
         tokenizer=data.tokenizer.name,
         pooling=config.model.pooling,
         max_length_tokens=data.framing.max_length,
@@ -96,7 +97,14 @@ def _what_is_trained(facts: RunFacts) -> str:
         return "all weights of the encoder, and the head"
     if model.freeze == "encoder":
         return "the head alone"
-    return f"LoRA, r {model.lora.r}, alpha {model.lora.alpha:g}, and the head"
+    return f"{_adapter(model)}, and the head"
+
+
+def _adapter(model: ModelConfig) -> str | None:
+    """The adapter in words; ``None`` for a model without one."""
+    if encoder_learns(model) or model.freeze == "encoder":
+        return None
+    return f"LoRA, r {model.lora.r}, alpha {model.lora.alpha:g}"
 
 
 def _as_list(files: str | list[str] | None) -> Sequence[str]:

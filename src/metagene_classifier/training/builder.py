@@ -10,7 +10,6 @@ import torch
 
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.config import Config, ModelConfig
-from metagene_classifier.errors import ConfigError
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_dtypes
@@ -46,8 +45,6 @@ def build_classifier(
         EncoderError: the encoder cannot be loaded.
     """
     model = config.model
-    if model.device_map is not None:
-        raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
     learns = encoder_learns(model)
     if model.init == "random" and model.lora.enabled:
         tell("model.init: random trains every weight of the encoder: model.lora is left aside")

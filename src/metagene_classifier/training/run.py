@@ -13,7 +13,7 @@ import torch
 
 from metagene_classifier.config import Config
 from metagene_classifier.console import is_first_rank
-from metagene_classifier.errors import DataError
+from metagene_classifier.errors import ConfigError, DataError
 from metagene_classifier.metrics.classification import ClassificationMetrics
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_device, dtype_name
@@ -85,6 +85,8 @@ def train(
     from accelerate import Accelerator
 
     output_dir = Path(config.training.output_dir)
+    if config.model.device_map is not None:
+        raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
     data = load_training_data(config, tell)
     device = choose_device(config.device, tell)

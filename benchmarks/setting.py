@@ -1,0 +1,117 @@
+"""What the throughput benchmarks share: reads of a real genome, the small Llama, the earlier behaviour, the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metagene_classifier.batching.framing import Framing, framing_for
+from metagene_classifier.hub import RESOURCES
+from metagene_classifier.reads.cleaning import clean_sequence
+from metagene_classifier.reads.files import read_records
+from metagene_classifier.tokenization.huggingface import load_huggingface
+from metagene_classifier.tokenization.tokenizer import ReadTokenizer
+
+GENOME = Path(__file__).resolve().parent.parent / "data" / "genomes" / "Escherichia_coli.K12_MG1655.fna.gz"
+READ_LENGTH_BP = 150
+PADDED_TOKENS = 512
+CLASSES = 10
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+
+
+def reads_of_genome(count: int, seed: int = 0) -> list[str]:
+    """Reads of 150 bp from random places of a genome that the project ships."""
+    genome = clean_sequence(next(read_records(GENOME)).sequence)
+    starts = np.random.default_rng(seed).integers(0, len(genome) - READ_LENGTH_BP, count)
+    return [genome[start : start + READ_LENGTH_BP] for start in starts]
+
+
+def metagene_tokenizer() -> ReadTokenizer:
+    """METAGENE-1's tokenizer."""
+    return load_huggingface(RESOURCES / "tokenizers" / "metagene-1", "METAGENE-1")
+
+
+def framing(tokenizer: ReadTokenizer) -> Framing:
+    """Segments of at most 512 tokens."""
+    return framing_for(tokenizer, PADDED_TOKENS, 0.125)
+
+
+def small_llama(device: torch.device) -> Any:
+    """Hidden 256, 4 layers, 4 heads, MLP 688, float32: 3.4 million parameters."""
+    from transformers import LlamaConfig, LlamaModel
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1024,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=3,
+        eos_token_id=4,
+        use_cache=False,
+        attn_implementation="sdpa",
+    )
+    return LlamaModel(config).to(device)
+
+
+class PaddedClassifier(nn.Module):
+    """The earlier behaviour: every read a row of 512 tokens under an attention mask, masked mean, linear head."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.hidden_size, CLASSES).to(encoder.device)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """``(reads, 512)`` twice to ``(reads, classes)``."""
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).float()
+        return self.head((hidden * weights).sum(1) / weights.sum(1))
+
+
+def padded_rows(segments: Sequence[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, ``(reads, 512)`` each."""
+    ids = torch.zeros(len(segments), PADDED_TOKENS, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, segment in enumerate(segments):
+        ids[row, : len(segment)] = torch.from_numpy(segment)
+        mask[row, : len(segment)] = 1
+    return ids, mask
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def record(figures: dict[str, Any], path: Path | None) -> None:
+    """Write the figures as JSON where a path was given."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
