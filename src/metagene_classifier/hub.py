@@ -22,6 +22,7 @@ __all__ = [
     "encoder_config_for",
     "fetch_folder",
     "is_local",
+    "lasting_name",
     "repository_size_bytes",
     "resolve_encoder_folder",
 ]
@@ -49,6 +50,12 @@ class RepositorySize:
 def is_local(name_or_path: str) -> bool:
     """True for a folder or an architecture of the package: nothing to fetch."""
     return name_or_path.startswith(BUILTIN) or Path(name_or_path).expanduser().is_dir()
+
+
+def lasting_name(name_or_path: str) -> str:
+    """The name under which an encoder is found again from another working directory: a folder's is made absolute."""
+    path = Path(name_or_path).expanduser()
+    return str(path.resolve()) if not name_or_path.startswith(BUILTIN) and path.is_dir() else name_or_path
 
 
 def resolve_encoder_folder(

@@ -46,6 +46,8 @@ class EncoderFacts(_Part):
     architecture: str
     hidden_size: int
     vocab_size: int
+    asked_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """What the configuration asked for; ``auto`` lets prediction follow its own device."""
     dtype: Literal["bfloat16", "float16", "float32"]
     compute_dtype: Literal["bfloat16", "float16", "float32"]
     probe: dict[str, list[float]]

@@ -66,6 +66,8 @@ def load_encoder(
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
+            if getattr(config, "is_encoder_decoder", False):
+                raise EncoderError(f"{source.name} is an encoder and a decoder: only encoders alone can be used")
             config.use_cache = False
             if source.new:
                 encoder = _new_encoder(config, dtype, seed, source.trust_remote_code).to(device)

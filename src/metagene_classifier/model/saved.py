@@ -138,9 +138,8 @@ def load_model(
     target = choose_device(device, tell)
     precision = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed", "float32": "32"}[facts.compute_dtype]
     # Prediction never updates a weight, so also an encoder that was trained in float32 is held as it is computed.
-    asked = facts.dtype if facts.stored and facts.compute_dtype == "float32" else "auto"
     weights, compute = choose_dtypes(
-        asked=asked, precision=precision, device=target, encoder_learns=False, tell=lambda line: None
+        asked=facts.asked_dtype, precision=precision, device=target, encoder_learns=False, tell=lambda line: None
     )
     name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
     source = EncoderSource(name, None if facts.stored else facts.revision, trust_remote_code=trust_remote_code)

@@ -10,6 +10,8 @@ import torch
 
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.config import Config, ModelConfig
+from metagene_classifier.errors import ConfigError
+from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_dtypes
@@ -48,6 +50,11 @@ def build_classifier(
     learns = encoder_learns(model)
     if model.init == "random" and model.lora.enabled:
         tell("model.init: random trains every weight of the encoder: model.lora is left aside")
+    if learns and model.dtype == "float16":
+        raise ConfigError(
+            "model.dtype: float16 cannot be trained: its smallest steps are lost: use auto (trained weights in "
+            "float32) or bfloat16"
+        )
     weights, compute = choose_dtypes(
         asked=model.dtype,
         precision=config.training.precision,
@@ -66,10 +73,12 @@ def build_classifier(
         lora = model.lora
         targets = lora.target_modules if isinstance(lora.target_modules, str) else tuple(lora.target_modules)
         settings = AdapterSettings(lora.r, lora.alpha, lora.dropout, targets, lora.bias)
-        encoder = add_adapter(encoder, settings, encoder_name=model.encoder_path, keys=keys, seed=config.seed)
+        encoder = add_adapter(
+            encoder, settings, encoder_name=lasting_name(model.encoder_path), keys=keys, seed=config.seed
+        )
     elif not learns:
         encoder.requires_grad_(False)
-    if model.gradient_checkpointing:
+    if model.gradient_checkpointing and model.freeze == "none":
         _checkpoint_gradients(transformer, inputs_need_grad=not learns)
     torch.manual_seed(config.seed)
     classifier = ReadClassifier(

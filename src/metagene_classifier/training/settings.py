@@ -11,6 +11,7 @@ from metagene_classifier import __version__
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.config import Config
 from metagene_classifier.errors import ConfigError, nearest
+from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.description import (
     SCHEMA_VERSION,
     EncoderFacts,
@@ -82,12 +83,13 @@ def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> Mode
         schema_version=SCHEMA_VERSION,
         package_version=__version__,
         encoder=EncoderFacts(
-            name=model.encoder_path,
+            name=lasting_name(model.encoder_path),
             revision=getattr(facts, "_commit_hash", None) or model.revision,
             stored=learns,
             architecture=type(built.classifier.transformer).__name__,
             hidden_size=facts.hidden_size,
             vocab_size=facts.vocab_size,
+            asked_dtype=model.dtype,
             dtype=dtype_name(built.weights_dtype),
             compute_dtype=dtype_name(built.classifier.compute_dtype),
             # Weights that are trained lie beside the description, under checksums of their own.
