@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 
 from metagene_classifier.errors import ConfigError
 
-__all__ = ["choose_device", "choose_dtypes", "dtype_name"]
+__all__ = ["choose_device", "choose_dtypes", "dtype_name", "own_device"]
 
 DtypeName = Literal["bfloat16", "float16", "float32"]
 DTYPES: dict[DtypeName, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -43,6 +44,16 @@ def choose_device(asked: str, tell: Callable[[str], None]) -> torch.device:
         raise ConfigError(f"device: {asked!r} is not supported: use auto, cuda, cuda:N, mps or cpu")
     tell(f"device {asked} is not here: using {found}")
     return torch.device(found)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The card of this rank where a launcher started one for each; it becomes the current one."""
+    if device.type != "cuda":
+        return device
+    if ":" not in str(device):  # without a number
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
 
 
 def choose_dtypes(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["History", "trackers_that_work"]
+__all__ = ["History", "trackers_for"]
 
 
 class History:
@@ -40,16 +40,23 @@ class History:
                 handle.write(json.dumps(row) + "\n")
 
 
-def trackers_that_work(*, tensorboard: bool, wandb: bool, tell: Callable[[str], None]) -> list[str]:
-    """Names of the trackers asked for that are installed; a line is told for each that is not."""
+def trackers_for(
+    output_dir: Path, *, tensorboard: bool, wandb: bool, first_rank: bool, tell: Callable[[str], None]
+) -> list[Any]:
+    """What accelerate logs with: the trackers asked for that are installed; a line is told for each that is not.
+
+    TensorBoard's files go into ``tensorboard/`` of the run's folder, and only the first rank writes any.
+    """
     from importlib.util import find_spec
 
-    names = []
+    found: list[Any] = []
     for asked, name in ((tensorboard, "tensorboard"), (wandb, "wandb")):
-        if not asked:
-            continue
-        if find_spec(name) is None:
+        if asked and find_spec(name) is None:
             tell(f"{name} is not installed: no {name} log (pip install 'metagene-classifier[{name}]')")
-        else:
-            names.append(name)
-    return names
+        elif asked and name == "wandb":
+            found.append(name)
+        elif asked and first_rank:
+            from accelerate.tracking import TensorBoardTracker
+
+            found.append(TensorBoardTracker("tensorboard", logging_dir=output_dir))
+    return found

@@ -186,7 +186,7 @@ class Loop:
             )
         row = {
             "step": self.state.step,
-            "epoch": self.state.epoch + self.state.reads_done / len(self.train),
+            "epoch": self._epochs_done(),
             "loss": loss,
             "learning_rate": self.scheduler.get_last_lr()[0],
             "reads_per_s": window.reads / max(window.seconds, 1e-9),
@@ -199,6 +199,9 @@ class Loop:
         self.history.add(row)
         figures = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}
         self.accelerator.log(figures, step=row["step"])
+
+    def _epochs_done(self) -> float:
+        return self.state.epoch + self.state.reads_done / len(self.train)
 
     def _end_of_epoch(self) -> None:
         state, settings = self.state, self.settings
@@ -223,7 +226,7 @@ class Loop:
 
     def _record_validation(self, metrics: ClassificationMetrics, gained: bool) -> None:
         state = self.state
-        row = {"step": state.step, "epoch": float(state.epoch + 1), "eval_loss": metrics.loss}
+        row = {"step": state.step, "epoch": self._epochs_done(), "eval_loss": metrics.loss}
         names = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "mcc", "auroc")
         row |= {f"eval_{name}": value for name in names if (value := getattr(metrics, name)) is not None}
         self._record(row)

@@ -16,12 +16,12 @@ from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import ConfigError, DataError
 from metagene_classifier.metrics.classification import ClassificationMetrics
 from metagene_classifier.model.classifier import ReadClassifier
-from metagene_classifier.model.devices import choose_device, dtype_name
+from metagene_classifier.model.devices import choose_device, dtype_name, own_device
 from metagene_classifier.model.saved import restore_weights, save_model
 from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
 from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.evaluation import evaluate_store
-from metagene_classifier.training.history import History, trackers_that_work
+from metagene_classifier.training.history import History, trackers_for
 from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop
 from metagene_classifier.training.output import begin_output_dir, check_output_dir
 from metagene_classifier.training.schedule import make_schedule, warmup_for
@@ -89,10 +89,13 @@ def train(
         raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
     data = load_training_data(config, tell)
-    device = choose_device(config.device, tell)
+    device = own_device(choose_device(config.device, tell))
     built = build_classifier(config, classes=len(data.labels), device=device, tell=tell)
     begin_output_dir(output_dir, config, resume=resume)
-    trackers = trackers_that_work(tensorboard=config.logging.tensorboard, wandb=config.logging.use_wandb, tell=tell)
+    logging = config.logging
+    trackers = trackers_for(
+        output_dir, tensorboard=logging.tensorboard, wandb=logging.use_wandb, first_rank=is_first_rank(), tell=tell
+    )
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="fp16" if built.classifier.compute_dtype is torch.float16 else "no",
@@ -100,14 +103,8 @@ def train(
         project_dir=output_dir,
         device_placement=False,
     )
-    if accelerator.num_processes > 1 and device.type == "cuda":
-        device = accelerator.device
-        built.classifier.to(device)
     if trackers:
-        accelerator.init_trackers(
-            config.logging.wandb_project if "wandb" in trackers else "tensorboard",
-            init_kwargs={"wandb": {"entity": config.logging.wandb_entity}},
-        )
+        accelerator.init_trackers(logging.wandb_project, init_kwargs={"wandb": {"entity": logging.wandb_entity}})
     loop = _make_loop(config, data, built, accelerator, output_dir, resume, write_card, tell)
     started = time.monotonic()
     try:
