@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import varlen
 from transformers import (
     BertConfig,
     BertModel,
@@ -17,6 +18,7 @@ from transformers import (
     ModernBertConfig,
     ModernBertModel,
 )
+from varlen_kernels import with_window
 
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.model.attention import choose_attention, is_causal
@@ -144,17 +146,22 @@ def test_packed_is_refused_where_reads_would_leak(make):
         layout_of(encoder, "packed")
 
 
-@pytest.mark.parametrize("make", [lambda: llama(LeakyLlama), esm, modern_bert, mamba])
+@pytest.mark.parametrize("make", [lambda: llama(LeakyLlama), modern_bert, mamba])
 def test_encoders_that_cannot_pack_fall_to_buckets_on_a_card(make, monkeypatch):
     """Packing is tried on CUDA; the trial itself runs here on the CPU, where the weights are."""
+    monkeypatch.setattr(varlen, "varlen_attn", with_window)
     encoder = make()
     own = encoder.config._attn_implementation
-    assert choose_layout(encoder, "auto", "auto", torch.float32, torch.device("cuda")) == "buckets"
+    assert choose_layout(encoder, "auto", "auto", torch.bfloat16, torch.device("cuda")) == "buckets"
     assert encoder.config._attn_implementation == own
 
 
-def test_llama_is_packed_on_a_card():
-    assert choose_layout(llama(), "auto", "sdpa", torch.float32, torch.device("cuda")) == "packed"
+def test_llama_is_packed_on_a_card_where_there_is_a_kernel_for_it(monkeypatch):
+    monkeypatch.setattr(varlen, "varlen_attn", with_window)
+    cuda = torch.device("cuda")
+    assert choose_layout(llama(), "auto", "auto", torch.bfloat16, cuda) == "packed"
+    assert choose_layout(llama(), "auto", "auto", torch.float32, cuda) == "buckets"
+    assert choose_layout(llama(), "auto", "sdpa", torch.bfloat16, cuda) == "buckets"
 
 
 @pytest.mark.parametrize("asked", ["buckets", "padded"])

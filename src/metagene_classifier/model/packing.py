@@ -17,6 +17,9 @@ from metagene_classifier.model.dropout import TokenKeys
 
 __all__ = ["choose_layout", "packs_exactly"]
 
+# Attentions whose packed form is a mask over all pairs of tokens.
+BLOCK_MASKED = ("sdpa", "eager")
+
 
 def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> bool:
     """Run three short reads packed together, and each alone as it would be without packing, and compare.
@@ -67,16 +70,17 @@ def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> b
 def choose_layout(encoder: Any, asked: str, attention: str, compute: torch.dtype, device: torch.device) -> Layout:
     """How reads lie in a micro-batch, with the encoder's attention set to match.
 
-    On a GPU reads are packed where the encoder gives the same values that way (tried on three reads); elsewhere, and on
-    a CPU, where a block mask costs more than 5% of padding, they lie in buckets of equal length.
+    On a GPU reads are packed where a kernel for variable lengths is at hand and the encoder gives the same values that
+    way (tried on three reads); elsewhere they lie in buckets of equal length, since a block mask over all tokens of a
+    micro-batch costs more than 5% of padding.
 
     Raises:
         ConfigError: packing was asked for and the encoder cannot, or it has no attention of the name asked for.
     """
     own = encoder.config._attn_implementation
-    packed = asked == "packed" or (asked == "auto" and device.type == "cuda")
+    name = choose_attention(attention, packed=True, device=device, dtype=compute)
+    packed = asked == "packed" or (asked == "auto" and device.type == "cuda" and name not in BLOCK_MASKED)
     if packed and takes_packing(encoder):
-        name = choose_attention(attention, packed=True, device=device, dtype=compute)
         if name == VARLEN:
             register_varlen()
         if attention != "auto":  # what is not there is told apart from what does not fit the encoder
