@@ -275,7 +275,9 @@ def test_a_broken_connection_is_taken_up_where_it_broke(hub: StandIn, tmp_path: 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_after_an_interruption_whole_files_are_not_fetched_again(hub: StandIn, tmp_path: Path) -> None:
     hub.hold.add("model-2.safetensors")
-    process = start(hub.url, tmp_path, "org/enc")
+    # A test run in a shell's background inherits SIGINT ignored; the command here is one in the foreground.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    process = start(hub.url, tmp_path, "org/enc", before=listening)
     assert hub.holding.wait(30)
     process.send_signal(signal.SIGINT)
     output, messages = process.communicate(timeout=30)

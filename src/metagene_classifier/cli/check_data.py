@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from metagene_classifier.cli.options import config_from, config_options
+from metagene_classifier.cli.options import TRAINING_OPTIONS, config_from, config_options
 from metagene_classifier.console import say
 from metagene_classifier.errors import MgcError, nearest
 from metagene_classifier.whole_files import check_output_file, whole_file
@@ -31,21 +31,7 @@ UNBALANCED = 10  # times as many reads in the largest class as in the smallest
 
 
 @click.command("check-data")
-@config_options(
-    "train-fasta",
-    "val-fasta",
-    "test-fasta",
-    "mapping-tsv",
-    "labels-from",
-    "labels-tsv",
-    "output-dir",
-    "batch-size",
-    "max-epochs",
-    "lr",
-    "max-tokens",
-    "seed",
-    "device",
-)
+@config_options(*TRAINING_OPTIONS)
 @click.option("--max-reads", type=click.IntRange(min=1), default=None, help="Look at the first N reads of each file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=None, help="Write the figures here.")
 def command(

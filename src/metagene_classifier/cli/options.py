@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metagene_classifier.config import Config
 
 __all__ = [
+    "TRAINING_OPTIONS",
     "ckpt_option",
     "config_from",
     "config_options",
@@ -42,6 +43,10 @@ _KEYS: dict[str, tuple[str, Any, str]] = {
     "seed": ("seed", int, "Of weights, order, dropout and splits."),
     "device": ("device", str, "auto, cuda, cuda:N, mps or cpu."),
 }
+
+
+TRAINING_OPTIONS = tuple(_KEYS)
+"""The options of ``mgc train``, which ``mgc check-data`` takes as well."""
 
 
 def config_options(*names: str) -> Callable[[Command], Command]:

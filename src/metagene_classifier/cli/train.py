@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metagene_classifier.cli.options import config_from, config_options
+from metagene_classifier.cli.options import TRAINING_OPTIONS, config_from, config_options
 from metagene_classifier.console import is_first_rank, say
 
 if TYPE_CHECKING:
@@ -18,21 +18,7 @@ __all__ = ["command"]
 
 
 @click.command("train")
-@config_options(
-    "train-fasta",
-    "val-fasta",
-    "test-fasta",
-    "mapping-tsv",
-    "labels-from",
-    "labels-tsv",
-    "output-dir",
-    "batch-size",
-    "max-epochs",
-    "lr",
-    "max-tokens",
-    "seed",
-    "device",
-)
+@config_options(*TRAINING_OPTIONS)
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder.")
 def command(config: Path | None, settings: tuple[str, ...], resume: bool, overwrite: bool, **options: Any) -> None:

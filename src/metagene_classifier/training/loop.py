@@ -127,6 +127,7 @@ class Loop:
 
     def _run_epoch(self, bar: Any) -> None:
         state, settings = self.state, self.settings
+        self.last_metrics = None  # those of the epoch before say nothing of the weights to come
         steps = steps_of_epoch(
             len(self.train), settings.reads_per_step, seed=settings.seed, epoch=state.epoch, reads_done=state.reads_done
         )

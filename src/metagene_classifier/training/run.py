@@ -27,6 +27,7 @@ from metagene_classifier.training.output import begin_output_dir, check_output_d
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
+from metagene_classifier.training.steps import Objective
 
 __all__ = ["RunFacts", "TrainingResult", "train"]
 
@@ -91,7 +92,8 @@ def train(
     data = load_training_data(config, tell)
     device = own_device(choose_device(config.device, tell))
     built = build_classifier(config, classes=len(data.labels), device=device, tell=tell)
-    begin_output_dir(output_dir, config, resume=resume)
+    objective = objective_of(config, data)
+    begin_output_dir(output_dir, config, resume=resume)  # from here on the old run is gone
     logging = config.logging
     trackers = trackers_for(
         output_dir, tensorboard=logging.tensorboard, wandb=logging.use_wandb, first_rank=is_first_rank(), tell=tell
@@ -105,7 +107,7 @@ def train(
     )
     if trackers:
         accelerator.init_trackers(logging.wandb_project, init_kwargs={"wandb": {"entity": logging.wandb_entity}})
-    loop = _make_loop(config, data, built, accelerator, output_dir, resume, write_card, tell)
+    loop = _make_loop(config, data, built, objective, accelerator, output_dir, resume, write_card, tell)
     started = time.monotonic()
     try:
         state = loop.run()
@@ -132,6 +134,7 @@ def _make_loop(
     config: Config,
     data: TrainingData,
     built: BuiltClassifier,
+    objective: Objective,
     accelerator: Any,
     output_dir: Path,
     resume: bool,
@@ -162,9 +165,11 @@ def _make_loop(
         window = restore_optimization(saved, prepared_optimizer, scheduler, accelerator)
         tell(f"resuming in epoch {state.epoch + 1} after step {state.step}")
 
+    compute_auroc = config.metrics.compute_auroc or settings.metric == "auroc"
+
     def evaluate() -> ClassificationMetrics:
         classifier.eval()
-        metrics = evaluate_store(classifier, data, settings, config.metrics.compute_auroc, accelerator)
+        metrics = evaluate_store(classifier, data, settings, compute_auroc, accelerator)
         set_training(classifier, config.model.freeze)
         return metrics
 
@@ -181,7 +186,7 @@ def _make_loop(
         classifier=prepared,
         optimizer=prepared_optimizer,
         scheduler=scheduler,
-        objective=objective_of(config, data),
+        objective=objective,
         train=data.train,
         framing=data.framing,
         evaluate=evaluate if len(data.validation) else None,
