@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import metagene_classifier
-from metagene_classifier.cli.main import COMMANDS
+from metagene_classifier.cli.main import COMMANDS, main
 from metagene_classifier.config import Config, config_yaml, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,6 +119,24 @@ for words in [["--help"], *([name, "--help"] for name in COMMANDS)]:
 def test_the_earlier_scripts_are_the_commands(script):
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("Usage: mgc ")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predcit"], "mgc: error: No such command 'predcit' (see mgc --help)\n"),
+        (["predict"], "mgc predict: error: Missing option '--input' (see mgc predict --help)\n"),
+        (
+            ["doctor", "--jsn"],
+            "mgc doctor: error: No such option '--jsn'. Did you mean '--json'? (see mgc doctor --help)\n",
+        ),
+    ],
+)
+def test_a_wrong_command_or_option_is_one_line(words, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == line
 
 
 def test_a_stage_imports_only_the_stages_before_it():

@@ -7,9 +7,10 @@ line says what replaced it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -36,10 +37,15 @@ DEFAULT_HEADER_REGEX = (
 )
 
 
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class Section(BaseModel):
     """A section of the configuration: unknown keys are errors, values are checked, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class TokenizerConfig(Section):
@@ -68,7 +74,12 @@ class LoraConfig(Section):
     r: int = Field(8, ge=1)
     alpha: float = Field(16, gt=0)
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    target_modules: list[str] | Literal["all-linear"] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    ]
     bias: Literal["none", "all", "lora_only"] = "none"
     task_type: str | None = None
 
@@ -130,8 +141,6 @@ class DatasetConfig(Section):
     @field_validator("header_regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        import re
-
         try:
             groups = re.compile(value).groupindex
         except re.error as error:
@@ -148,6 +157,13 @@ class EarlyStoppingConfig(Section):
     patience: int = Field(3, ge=1)
     metric: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "mcc", "auroc", "loss"] = "macro_f1"
     mode: Literal["max", "min"] = "max"
+
+    @model_validator(mode="after")
+    def _keeps_the_best(self) -> EarlyStoppingConfig:
+        needed = "min" if self.metric == "loss" else "max"
+        if self.mode != needed:
+            raise ValueError(f"metric {self.metric} with mode {self.mode} keeps the worst model: set mode: {needed}")
+        return self
 
 
 class CheckpointConfig(Section):
@@ -169,7 +185,7 @@ class TrainingConfig(Section):
     max_epochs: int = Field(10, ge=1)
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps after which training ends, whatever ``max_epochs`` says."""
-    max_tokens: int | Literal["auto"] = "auto"
+    max_tokens: Count | Literal["auto"] = "auto"
     """Tokens of a micro-batch: what is in memory at once. It never changes the result."""
     layout: Literal["auto", "packed", "buckets", "padded"] = "auto"
     """How reads lie in a micro-batch; ``padded`` (all to ``max_length``) is for comparison only."""
@@ -191,7 +207,7 @@ class OptimizerConfig(Section):
     name: Literal["adamw"] = "adamw"
     lr: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
 
 
 class SchedulerConfig(Section):
@@ -199,7 +215,7 @@ class SchedulerConfig(Section):
 
     name: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(100, ge=0)
-    num_training_steps: int | Literal["auto"] = "auto"
+    num_training_steps: Count | Literal["auto"] = "auto"
 
 
 class LossConfig(Section):
@@ -207,7 +223,7 @@ class LossConfig(Section):
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = None
     """``balanced`` (inverse frequency) or a weight for each label; those not named weigh 1."""
 
 
@@ -241,7 +257,7 @@ class Config(Section):
     """A whole configuration."""
 
     seed: int = Field(42, ge=0, lt=2**32)
-    device: str = "cuda"
+    device: str = Field("cuda", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """``auto``, ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; falls to what is there, and a line says so."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
@@ -285,7 +301,7 @@ def load_config(
 
     Args:
         path: the YAML file; ``None`` starts from the defaults.
-        overrides: dotted keys and values, ``{"training.batch_size": 64}``; ``None`` values are passed over.
+        overrides: dotted keys and values, ``{"training.batch_size": 64}``.
         tell: called with one line for each accepted key that has lost its meaning.
 
     Raises:
@@ -294,8 +310,7 @@ def load_config(
     values = _read_yaml(path) if path is not None else {}
     where = str(path) if path is not None else "configuration"
     for key, value in (overrides or {}).items():
-        if value is not None:
-            _set_dotted(values, key, value)
+        _set_dotted(values, key, value)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -371,11 +386,16 @@ def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, st
     return keys
 
 
+# How pydantic names the branches of a union in the place of an error.
+_BRANCH = re.compile(r"(str|int|float|bool|constrained-\w+|(literal|list|dict)\[.*\])")
+
+
 def _plain_errors(error: ValidationError, where: str) -> list[str]:
     lines = []
+    values: dict[str, tuple[list[str], str]] = {}
     for item in error.errors():
         location = item["loc"]
-        key = ".".join(str(part) for part in location)
+        key = ".".join(str(part) for part in location if not _BRANCH.fullmatch(str(part)))
         if item["type"] == "extra_forbidden":
             name = str(location[-1])
             places = _all_keys()
@@ -389,6 +409,14 @@ def _plain_errors(error: ValidationError, where: str) -> list[str]:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "model_type":
             message = "should be a section with keys of its own"
+        if item["type"] == "string_pattern_mismatch" and key == "device":
+            message = "use auto, cuda, cuda:N, mps or cpu"
         given = "" if isinstance(item["input"], (dict, BaseModel)) else f", not {item['input']!r}"
-        lines.append(f"{where}: {key + ': ' if key else ''}{message}{given}")
-    return list(dict.fromkeys(lines))
+        values.setdefault(key, ([], given))[0].append(message)
+    for key, (messages, given) in values.items():
+        if any(other.startswith(f"{key}.") for other in values):
+            continue  # a branch of a union that was not meant: the other one names the fault inside
+        first, *others = dict.fromkeys(messages)
+        either = "".join(f" or {other.removeprefix('Input should be ')}" for other in others)
+        lines.append(f"{where}: {key + ': ' if key else ''}{first}{either}{given}")
+    return lines

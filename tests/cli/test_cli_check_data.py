@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -256,3 +257,29 @@ def test_the_earlier_script_runs_without_torch(train: Path, mapping: Path) -> No
     ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.endswith("OK: training would start.\n")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((), "no weights in safetensors, none at all"),
+        (("pytorch_model.bin",), "only pickled ones (pytorch_model.bin)"),
+    ],
+)
+def test_an_encoder_s_folder_without_weights_would_not_start(
+    check, mapping, train, llama_encoder, tmp_path, weights, message
+):
+    folder = tmp_path / "encoder"
+    shutil.copytree(llama_encoder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    for name in weights:
+        (folder / name).write_bytes(b"pickle")
+    chosen = ("--set", f"model.encoder_path={folder}", "--set", f"tokenizer.name_or_path={folder}")
+    code, output, _ = check(*chosen, "--train-fasta", train, "--mapping-tsv", mapping)
+    assert code == 1
+    assert message in output
+
+
+def test_a_device_map_would_not_start(check, mapping, train):
+    code, output, _ = check("--set", "model.device_map=auto", "--train-fasta", train, "--mapping-tsv", mapping)
+    assert code == 1
+    assert "model.device_map: auto is for prediction" in output

@@ -313,3 +313,16 @@ def test_two_ranks_are_one(world, tmp_path):
         runs[ranks] = losses(run)
     for (step, loss), (other_step, other_loss) in zip(runs[1], runs[2], strict=True):
         assert step == other_step and loss == pytest.approx(other_loss, rel=1e-5)
+
+
+def test_steps_added_to_a_run_that_ended_within_an_epoch_go_on_within_it(world, mgc, tmp_path):
+    def options(run: Path) -> list[object]:
+        return [*world.train_options(run), *("--set", "scheduler.name=constant", "--set", "scheduler.warmup_steps=0")]
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert mgc(*options(whole)).code == 0
+    assert mgc(*options(parts), "--set", "training.max_steps=5").code == 0
+    resumed = mgc(*options(parts), "--resume")
+    assert resumed.code == 0, resumed.err
+    assert "resuming in epoch 1 after step 5" in resumed.err
+    assert same_bits(parts / "last", whole / "last")

@@ -50,6 +50,15 @@ def test_new_adapters_follow_from_the_seed(load, llama_encoder):
     assert not torch.equal(first, other)
 
 
+def test_layers_that_can_have_no_adapter_are_told_in_one_line():
+    from transformers import MambaConfig, MambaModel
+
+    mamba = MambaModel(MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4))
+    with pytest.raises(ConfigError, match=r"^model\.lora\.target_modules: .*out_proj") as caught:
+        adapted(mamba, settings(targets="all-linear"))
+    assert "\n" not in str(caught.value)
+
+
 def test_layers_that_the_encoder_has_not_are_refused_with_those_it_has(load, bert_encoder):
     with pytest.raises(ConfigError) as caught:
         adapted(load(bert_encoder))

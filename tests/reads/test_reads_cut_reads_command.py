@@ -141,6 +141,7 @@ def test_a_split_of_nothing_writes_no_file_and_an_old_one_is_not_taken_for_it(ge
         (("--split", "0.8/0.1"), 2, "expected three shares that sum to 1"),
         (("--split", "0.8/0.1/0.3"), 2, "expected three shares that sum to 1"),
         (("--output-prefix", "out/"), 2, "add how the files' names begin, as in out/reads"),
+        (("--output-prefix", ""), 2, "add how the files' names begin, as in reads"),
         (("--block", 100), 2, "--block 100 is shorter than --length 150"),
         (
             ("--length", 450),
@@ -157,6 +158,14 @@ def test_what_cannot_work_is_said_in_one_line_and_leaves_nothing(genomes, tmp_pa
     error = capsys.readouterr().err.strip()
     assert re.fullmatch(f"mgc: error: .*{message}.*", error)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_genome_is_never_written_over(tmp_path, capsys):
+    genome = write_genome(tmp_path / "aus.train.fa", 8_000, 1)
+    before = genome.read_bytes()
+    assert run("--genomes", genome, "--output-prefix", tmp_path / "aus", "--reads-per-class", 20) == 1
+    assert "aus.train.fa is one of the genomes: choose another --output-prefix" in capsys.readouterr().err
+    assert genome.read_bytes() == before
 
 
 def test_a_broken_genome_leaves_no_output(genomes, tmp_path, capsys):

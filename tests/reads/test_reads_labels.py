@@ -100,3 +100,8 @@ def test_one_file_per_class_without_a_mapping(tmp_path):
     assert infer_labels_from_files(paths).classes == (ClassLabel("a.x", "a.x"), ClassLabel("b", "b"))
     with pytest.raises(DataError, match=r"both give the class 'b': rename one"):
         infer_labels_from_files([*paths, tmp_path / "b.fa"])
+
+
+def test_quotes_that_r_and_spreadsheets_put_around_cells_are_no_part_of_them(table):
+    labels = read_mapping(table('"class_id"\t"label_name"\t"tax_id"\n"0"\t"A ""b"", c"\t"562"\n1\t5" end\t\n'))
+    assert labels.classes == (ClassLabel("0", 'A "b", c', 562), ClassLabel("1", '5" end'))

@@ -13,7 +13,7 @@ import click
 
 from metagene_classifier.cli.options import TRAINING_OPTIONS, config_from, config_options
 from metagene_classifier.console import say
-from metagene_classifier.errors import MgcError, nearest
+from metagene_classifier.errors import ConfigError, MgcError, nearest
 from metagene_classifier.whole_files import check_output_file, whole_file
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _check(config: Config, max_reads: int | None) -> _Check:
     fitted = check.attempt(lambda: tokenizer_of(config, check.warnings.append))
     if fitted is not None:
         check.tokenizer, check.max_length = fitted
+        check.attempt(lambda: _check_model(config))
     dataset = config.dataset
     asked = {"training": dataset.train_fasta, "validation": dataset.val_fasta, "test": dataset.test_fasta}
     if dataset.train_fasta is None:
@@ -123,6 +124,17 @@ def _check(config: Config, max_reads: int | None) -> _Check:
         _check_classes(check, check.labels)
     _check_validation(check, config, files)
     return check
+
+
+def _check_model(config: Config) -> None:
+    """What of the model shows without loading or fetching it."""
+    from metagene_classifier.hub import is_local, resolve_encoder_folder
+
+    model = config.model
+    if model.device_map is not None:
+        raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
+    if model.init == "pretrained" and is_local(model.encoder_path):
+        resolve_encoder_folder(model.encoder_path, model.revision, weights=True)
 
 
 def _check_labels(check: _Check, config: Config, labels: Labels) -> None:

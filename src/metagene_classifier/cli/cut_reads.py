@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def command(
     shares = _shares(split)
     if block < length:
         raise ConfigError(f"--block {block} is shorter than --length {length}: a read must fit into a block")
-    if output_prefix.endswith("/"):
+    if not output_prefix or output_prefix.endswith("/"):
         raise ConfigError(
             f"--output-prefix {output_prefix}: add how the files' names begin, as in {output_prefix}reads"
         )
@@ -110,7 +110,7 @@ def command(
             raise OutputError(f"{outputs[name]} is from another run and this one cuts no {name} reads: remove it")
     if mapping_tsv is not None and not known:
         say(f"{mapping_tsv} does not exist yet: the classes are those that the genomes' names give")
-    classed = _classed_genomes([*genomes, *more_genomes], mapping_tsv if known else None)
+    classed = _classed_genomes([*genomes, *more_genomes], mapping_tsv if known else None, outputs.values())
     _check_sizes(classed, block, length)
     counts = _reads_per_genome(classed, reads_per_class, shares)
     with contextlib.ExitStack() as stack:
@@ -136,12 +136,15 @@ def _shares(split: str) -> list[float]:
     return shares
 
 
-def _classed_genomes(inputs: Sequence[str], mapping_tsv: Path | None) -> ClassedGenomes:
+def _classed_genomes(inputs: Sequence[str], mapping_tsv: Path | None, outputs: Iterable[Path]) -> ClassedGenomes:
     from metagene_classifier.reads.files import expand_inputs
     from metagene_classifier.reads.genome_classes import classes_from_genomes, classes_from_mapping
     from metagene_classifier.reads.genomes import scan_genomes
 
     paths = list(dict.fromkeys(expand_inputs(inputs)))
+    for path in outputs:
+        if any(path.exists() and path.samefile(genome) for genome in paths if genome.exists()):
+            raise OutputError(f"{path} is one of the genomes: choose another --output-prefix")
     if Path("-") in paths:
         raise DataError("--genomes: genomes are read twice, so they cannot come from standard input: name files")
     files = [scan_genomes(path) for path in progress(paths, unit="file", label="measuring genomes")]

@@ -78,8 +78,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "mgc") -> None:
     except MgcError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else program
+        print(f"{command}: error: {error.format_message().rstrip('.')} (see {command} --help)", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print(f"{program}: interrupted", file=sys.stderr)

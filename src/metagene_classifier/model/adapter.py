@@ -33,7 +33,7 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
     """Freeze an encoder and put new float32 adapters on it.
 
     Raises:
-        ConfigError: the encoder has no layer of a name in ``target_modules``.
+        ConfigError: the encoder has no layer of a name in ``target_modules``, or one of them can have no adapter.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -49,9 +49,13 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    with quiet_transformers():
-        adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
-    torch.random.set_rng_state(state)
+    try:
+        with quiet_transformers():
+            adapted = get_peft_model(encoder, config, autocast_adapter_dtype=True)
+    except ValueError as error:  # PEFT knows layers of some architectures that cannot carry an adapter
+        raise ConfigError(f"model.lora.target_modules: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        torch.random.set_rng_state(state)
     adapted.peft_config["default"].base_model_name_or_path = encoder_name
     rest_unused_parts(encoder)
     _use_keyed_dropout(adapted, keys)

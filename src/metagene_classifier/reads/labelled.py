@@ -150,7 +150,9 @@ def labelled_reads(
                 yield LabelledRead(read, index)
     faults = report.faults(source)
     if strict and faults:
-        raise DataError(f"{' | '.join(faults)} (dataset.strict_classes: false skips such reads)")
+        raise DataError(
+            f"{' | '.join(faults)} (dataset.strict_classes: false, or evaluate --skip-unknown, skips such reads)"
+        )
     if not report.labelled:
         files = f"{inputs[0]}{f' and {len(inputs) - 1} more files' if len(inputs) > 1 else ''}"
         raise DataError(

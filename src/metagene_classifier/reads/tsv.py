@@ -13,7 +13,7 @@ __all__ = ["Row", "table_rows", "tsv_rows"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line's number in its file (from 1) and its cells, without the white space around them."""
+    """A line's number in its file (from 1) and its cells, without the white space and quotes around them."""
 
     line: int
     cells: tuple[str, ...]
@@ -46,7 +46,7 @@ def tsv_rows(path: Path) -> Iterator[Row]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     empty = False
-                    yield Row(number, tuple(cell.strip() for cell in line.rstrip("\n").split("\t")))
+                    yield Row(number, tuple(map(_plain, line.rstrip("\n").split("\t"))))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -55,6 +55,13 @@ def tsv_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if empty:
         raise DataError(f"{path}: empty: expected tab-separated columns")
+
+
+def _plain(cell: str) -> str:
+    """A cell without the white space around it, and without the quotes that R and spreadsheets put there."""
+    cell = cell.strip()
+    quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
+    return cell[1:-1].replace('""', '"').strip() if quoted else cell
 
 
 def table_rows(path: Path, needed: Sequence[str]) -> tuple[dict[str, int], Iterator[Row]]:

@@ -219,8 +219,9 @@ class Loop:
             self._record_validation(metrics, gained)
             if settings.patience is not None and state.without_gain >= settings.patience and not state.finished:
                 state.finished = f"{settings.metric} has not improved for {settings.patience} evaluations"
-        state.epoch += 1
-        state.reads_done = 0
+        if state.reads_done >= len(self.train):  # otherwise max_steps ended it, and more steps go on within it
+            state.epoch += 1
+            state.reads_done = 0
         if gained and settings.save_best:
             self._save("best")
         self._save_last()

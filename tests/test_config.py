@@ -1,0 +1,43 @@
+"""Values that cannot work are refused before anything is loaded, one line for each, and "null" is a value."""
+
+import pytest
+
+from metagene_classifier.cli.options import config_from
+from metagene_classifier.config import load_config
+from metagene_classifier.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optimizer.betas", [1.5, 0.9], "optimizer.betas.0: Input should be less than 1, not 1.5"),
+        ("optimizer.lr", float("inf"), "optimizer.lr: Input should be a finite number, not inf"),
+        ("model.lora.target_modules", [], "at least 1 item"),
+        ("loss.class_weights", {"E. coli": -1}, "loss.class_weights.E. coli: Input should be greater than 0, not -1"),
+        ("loss.class_weights", "balance", "should be 'balanced' or a valid dictionary, not 'balance'"),
+        ("training.max_tokens", -5, "should be greater than or equal to 1 or 'auto', not -5"),
+        ("scheduler.num_training_steps", 0, "should be greater than or equal to 1 or 'auto', not 0"),
+        ("dataset.train_fasta", 5, "dataset.train_fasta: Input should be a valid string or a valid list, not 5"),
+        ("model.lora.target_modules", "q_proj", "should be a valid list or 'all-linear', not 'q_proj'"),
+        ("device", "gpu", "device: use auto, cuda, cuda:N, mps or cpu, not 'gpu'"),
+    ],
+)
+def test_a_value_that_cannot_work_is_one_line(key, value, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {key: value})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("metric", "mode", "needed"), [("loss", "max", "min"), ("macro_f1", "min", "max")])
+def test_a_mode_that_would_keep_the_worst_model_is_refused(metric, mode, needed):
+    with pytest.raises(ConfigError, match=f"keeps the worst model: set mode: {needed}"):
+        load_config(None, {"training.early_stopping.metric": metric, "training.early_stopping.mode": mode})
+
+
+def test_null_on_the_command_line_takes_a_value_away(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset: {val_fasta: val.fa, mapping_tsv: mapping.tsv}\n")
+    config = config_from(path, ("dataset.val_fasta=null",), {"mapping_tsv": None}, lambda line: None)
+    assert config.dataset.val_fasta is None
+    assert config.dataset.mapping_tsv == "mapping.tsv"
