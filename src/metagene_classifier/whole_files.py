@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,12 +22,20 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def check_output_file(path: Path) -> None:
-    """Refuse, before any work is done, a path that cannot become a file.
+def check_output_file(path: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse, before any work is done, a path that cannot become a file, or whose writing would cost an input.
+
+    Args:
+        path: the output.
+        inputs: files that are read; ``-`` and what does not exist are passed over.
 
     Raises:
-        OutputError: the path is a folder, or its folder cannot be made.
+        OutputError: the path is a folder, its folder cannot be made, or it or its partial file is one of the inputs.
     """
+    for given in map(Path, inputs):
+        for written in (path, partial_path(path)):
+            if given.is_file() and written.exists() and written.samefile(given):
+                raise OutputError(f"writing {path} would overwrite the input {given}: name another file")
     if path.is_dir():
         raise OutputError(f"{path} is a folder: give the name of a file to write")
     try:

@@ -266,3 +266,76 @@ def test_evaluate_refuses_or_skips_classes_that_the_model_does_not_have(trained,
     assert not (tmp_path / "a" / "predictions.csv").exists()
     skipped = mgc("evaluate", "--ckpt", trained, "--input", reads, "--output-dir", tmp_path / "b", "--skip-unknown")
     assert skipped.code == 0 and "reads\t48" in skipped.out
+
+
+def digest(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def test_no_command_writes_over_its_own_input(trained, world, unlabelled, mgc, tmp_path):
+    """The input under the output's name, its partial name, or a link to it, is refused before any work."""
+    reads = tmp_path / "reads.csv"
+    reads.write_bytes(unlabelled.read_bytes())
+    link = tmp_path / "link.csv"
+    link.symlink_to(reads)
+    partial = tmp_path / "calls.csv.partial"
+    partial.write_bytes(unlabelled.read_bytes())
+    labelled = tmp_path / "evaluation" / "predictions.csv"
+    labelled.parent.mkdir()
+    labelled.write_bytes(world.test.read_bytes())
+    ids = tmp_path / "e.ids.txt"
+    ids.write_bytes(unlabelled.read_bytes())
+    commands = [
+        ("predict", "--input", reads, "--output", reads),
+        ("predict", "--input", reads, "--output", link),
+        ("predict", "--input", partial, "--output", tmp_path / "calls.csv"),
+        ("predict", "--input", reads, "--output", reads, "--per-sample"),
+        ("embed", "--input", reads, "--output", reads),
+        ("embed", "--input", ids, "--output", tmp_path / "e.npy"),
+        ("evaluate", "--input", labelled, "--output-dir", labelled.parent),
+    ]
+    for command in commands:
+        refused = mgc(*command, "--ckpt", trained)
+        assert refused.code == 1, command
+        assert "would overwrite the input" in refused.err, command
+    for path in (reads, partial, ids):
+        assert digest(path) == digest(unlabelled)
+    assert digest(labelled) == digest(world.test)
+
+
+def test_check_data_does_not_write_its_figures_over_the_reads(world, mgc, tmp_path):
+    reads = tmp_path / "train.fa"
+    reads.write_bytes(world.train.read_bytes())
+    options = ["--train-fasta", reads, "--mapping-tsv", world.mapping, "--set", f"model.encoder_path={world.encoder}"]
+    refused = mgc("check-data", *options, "--json", reads)
+    assert refused.code == 1 and "would overwrite the input" in refused.err
+    assert digest(reads) == digest(world.train)
+
+
+@pytest.mark.parametrize("ending", ["npy", "parquet", "csv", "NPY"])
+def test_embedding_a_broken_file_is_one_line_and_leaves_nothing(ending, trained, unlabelled, tmp_path):
+    """In a process of its own: what the library says while it is torn down would only show there."""
+    broken = tmp_path / "reads.fq.gz"
+    whole = gzip.compress(unlabelled.read_bytes(), compresslevel=1)
+    broken.write_bytes(whole[: len(whole) * 2 // 3])
+    command = [sys.executable, "-m", "metagene_classifier", "embed", "--ckpt", trained, "--input", broken]
+    command += ["--device", "cpu", "--output", tmp_path / f"e.{ending}"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"reads.fq.gz"}
+
+
+def test_a_read_of_unknown_bases_alone_is_not_called(trained, mgc, tmp_path):
+    reads = tmp_path / "reads.fa"
+    reads.write_text(">unknown\nNNNNNNNNNN\n>some\nNNNNNACGTACGTACGTNNNN\n")
+    table = rows(mgc("predict", "--input", reads, "--ckpt", trained, "--output", "-").out)
+    assert table[0]["call"] == "unclassified" and table[0]["reason"] == "no bases"
+    assert table[0]["length_bp"] == "10" and float(table[0]["confidence"]) == 0
+    assert table[1]["call"] != "unclassified"
+
+
+def test_a_mistyped_folder_is_not_taken_for_an_encoder(trained, unlabelled, mgc, tmp_path):
+    refused = mgc("predict", "--input", unlabelled, "--ckpt", "nowhere/model", "--output", tmp_path / "p.csv")
+    assert refused.code == 1
+    assert "nowhere/model: no such folder here" in refused.err

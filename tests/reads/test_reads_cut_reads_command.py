@@ -164,7 +164,7 @@ def test_a_genome_is_never_written_over(tmp_path, capsys):
     genome = write_genome(tmp_path / "aus.train.fa", 8_000, 1)
     before = genome.read_bytes()
     assert run("--genomes", genome, "--output-prefix", tmp_path / "aus", "--reads-per-class", 20) == 1
-    assert "aus.train.fa is one of the genomes: choose another --output-prefix" in capsys.readouterr().err
+    assert f"would overwrite the input {genome}" in capsys.readouterr().err
     assert genome.read_bytes() == before
 
 
@@ -208,3 +208,23 @@ def test_the_shipped_viruses_of_a_few_kilobases_and_several_segments(tmp_path):
     for split in ("val", "test"):
         for record, bases in covered[split].items():
             assert bases.isdisjoint(covered["train"].get(record, set()))
+
+
+def test_a_mapping_under_the_prefix_keeps_its_own_columns(genomes, tmp_path):
+    mapping = tmp_path / "out.mapping.tsv"
+    text = "class_id\tlabel_name\ttax_id\tgenome\n0\tA\t1\tAus_bus.1.fna\n1\tC\t2\tCus_dus.fna\n"
+    mapping.write_text(text)
+    (genomes / "Aus_bus.2.fna").unlink()
+    options = ["--genomes", genomes, "--mapping-tsv", mapping, "--output-prefix", tmp_path / "out"]
+    assert run(*options, "--reads-per-class", 100) == 0
+    assert mapping.read_text() == text
+    assert {class_id for class_id, *_ in origins(tmp_path / "out.train.fa")} == {"0", "1"}
+
+
+def test_a_mapping_is_never_overwritten_by_reads(genomes, tmp_path, capsys):
+    mapping = tmp_path / "out.train.fa"
+    mapping.write_text("class_id\tlabel_name\n0\tA\n")
+    options = ["--genomes", genomes, "--mapping-tsv", mapping, "--output-prefix", tmp_path / "out"]
+    assert run(*options, "--reads-per-class", 100) == 1
+    assert "would overwrite the input" in capsys.readouterr().err
+    assert mapping.read_text().startswith("class_id")

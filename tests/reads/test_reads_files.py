@@ -142,3 +142,9 @@ def test_a_folder_without_sequence_files_is_refused(tmp_path):
 )
 def test_stem_drops_only_format_and_compression(name, stem):
     assert sequence_stem(name) == stem
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "reads.fa"
+    path.write_bytes(b"\xef\xbb\xbf>a\nACGT\n")
+    assert [(read.header, read.sequence) for read in read_records(path)] == [("a", "ACGT")]

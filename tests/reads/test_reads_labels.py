@@ -105,3 +105,10 @@ def test_one_file_per_class_without_a_mapping(tmp_path):
 def test_quotes_that_r_and_spreadsheets_put_around_cells_are_no_part_of_them(table):
     labels = read_mapping(table('"class_id"\t"label_name"\t"tax_id"\n"0"\t"A ""b"", c"\t"562"\n1\t5" end\t\n'))
     assert labels.classes == (ClassLabel("0", 'A "b", c', 562), ClassLabel("1", '5" end'))
+
+
+def test_a_label_that_means_no_class_is_refused(tmp_path):
+    path = tmp_path / "mapping.tsv"
+    path.write_text("class_id\tlabel_name\n0\tEscherichia coli\n1\tUnclassified\n")
+    with pytest.raises(DataError, match=r"line 3: 'Unclassified' is what reads of no class are called"):
+        read_mapping(path)

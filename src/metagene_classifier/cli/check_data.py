@@ -17,7 +17,7 @@ from metagene_classifier.errors import ConfigError, MgcError, nearest
 from metagene_classifier.whole_files import check_output_file, whole_file
 
 if TYPE_CHECKING:
-    from metagene_classifier.config import Config
+    from metagene_classifier.config import Config, DatasetConfig
     from metagene_classifier.reads.labelled import LabelSource
     from metagene_classifier.reads.labels import Labels
     from metagene_classifier.tokenization.survey import FileSurvey
@@ -44,7 +44,7 @@ def command(
     """
     resolved = config_from(config, settings, options, say)
     if json_path is not None:
-        check_output_file(json_path)
+        check_output_file(json_path, _inputs(resolved.dataset))
     check = _check(resolved, max_reads)
     print("\n".join(_lines(check, resolved, max_reads)))
     if json_path is not None:
@@ -124,6 +124,12 @@ def _check(config: Config, max_reads: int | None) -> _Check:
         _check_classes(check, check.labels)
     _check_validation(check, config, files)
     return check
+
+
+def _inputs(dataset: DatasetConfig) -> list[str]:
+    """Every file that the check reads, where it is named by itself."""
+    named = (dataset.train_fasta, dataset.val_fasta, dataset.test_fasta, dataset.mapping_tsv, dataset.labels_tsv)
+    return [file for one in named if one is not None for file in ([one] if isinstance(one, str) else one)]
 
 
 def _check_model(config: Config) -> None:

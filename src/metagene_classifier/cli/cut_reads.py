@@ -103,14 +103,17 @@ def command(
     known = mapping_tsv is not None and mapping_tsv.exists()
     mapping_out = mapping_tsv if mapping_tsv is not None and not known else Path(f"{output_prefix}.mapping.tsv")
     outputs = {name: Path(f"{output_prefix}.{name}.fa") for name in SPLITS}
-    for path in (*outputs.values(), mapping_out):
-        check_output_file(path)
+    # A mapping that is read stays as it is, with all its columns, even where the prefix would give it a new one.
+    same_mapping = mapping_tsv is not None and known and mapping_out.exists() and mapping_out.samefile(mapping_tsv)
+    written = [*outputs.values()] + ([] if same_mapping else [mapping_out])
+    for path in written:
+        check_output_file(path, [mapping_tsv] if mapping_tsv is not None else [])
     for name, share in zip(SPLITS, shares, strict=True):
         if share == 0 and outputs[name].exists():
             raise OutputError(f"{outputs[name]} is from another run and this one cuts no {name} reads: remove it")
     if mapping_tsv is not None and not known:
         say(f"{mapping_tsv} does not exist yet: the classes are those that the genomes' names give")
-    classed = _classed_genomes([*genomes, *more_genomes], mapping_tsv if known else None, outputs.values())
+    classed = _classed_genomes([*genomes, *more_genomes], mapping_tsv if known else None, written)
     _check_sizes(classed, block, length)
     counts = _reads_per_genome(classed, reads_per_class, shares)
     with contextlib.ExitStack() as stack:
@@ -118,7 +121,8 @@ def command(
             part: stack.enter_context(whole_file(outputs[name])) for part, name in enumerate(SPLITS) if shares[part] > 0
         }
         _cut(classed, counts, shares, block, ReadShape(length, length_sd, error_rate), seed, files)
-    write_mapping(mapping_out, classed.labels)
+    if not same_mapping:
+        write_mapping(mapping_out, classed.labels)
     for part, name in enumerate(SPLITS):
         if shares[part] > 0:
             click.echo(f"{outputs[name]}\t{sum(count[part] for count in counts):,} reads")
@@ -143,8 +147,7 @@ def _classed_genomes(inputs: Sequence[str], mapping_tsv: Path | None, outputs: I
 
     paths = list(dict.fromkeys(expand_inputs(inputs)))
     for path in outputs:
-        if any(path.exists() and path.samefile(genome) for genome in paths if genome.exists()):
-            raise OutputError(f"{path} is one of the genomes: choose another --output-prefix")
+        check_output_file(path, paths)
     if Path("-") in paths:
         raise DataError("--genomes: genomes are read twice, so they cannot come from standard input: name files")
     files = [scan_genomes(path) for path in progress(paths, unit="file", label="measuring genomes")]

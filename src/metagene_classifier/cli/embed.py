@@ -40,11 +40,12 @@ def command(
     .npy holds an array (reads, width), with the read ids in a text file beside it; .parquet and .csv hold both.
     """
     from metagene_classifier.cli.outputs import tell_stream
-    from metagene_classifier.prediction.formats.embeddings import check_ending
+    from metagene_classifier.prediction.formats.embeddings import check_ending, files_of
     from metagene_classifier.whole_files import check_output_file
 
     check_ending(output)
-    check_output_file(output)
+    for path in files_of(output):
+        check_output_file(path, [source])
     from metagene_classifier.prediction.embedding import embed_reads
     from metagene_classifier.prediction.scorer import StreamReport, embedder_for
 

@@ -67,7 +67,8 @@ def command(
         raise ConfigError("say what to evaluate on: either --input FILE or --split train|val|test")
     from metagene_classifier.prediction.evaluation import evaluate_model, labelled_input
     from metagene_classifier.prediction.scorer import open_model, scorer_for, token_budget
-    from metagene_classifier.report.evaluation import write_evaluation
+    from metagene_classifier.report.evaluation import EVALUATION_FILES, write_evaluation
+    from metagene_classifier.whole_files import check_output_file
 
     model = open_model(ckpt, device=device, device_map=None, trust_remote_code=trust_remote_code, tell=say)
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
@@ -75,6 +76,8 @@ def command(
     files, dataset, chosen = labelled_input(
         model, sources=sources, split=split, labels_from=labels_from, labels_tsv=labels_tsv
     )
+    for name in EVALUATION_FILES:
+        check_output_file(output_dir / name, [*files, *filter(None, [dataset.labels_tsv])])
     evaluation = evaluate_model(
         scorer,
         model.description.label_table(),

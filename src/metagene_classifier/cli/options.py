@@ -39,7 +39,7 @@ _KEYS: dict[str, tuple[str, Any, str]] = {
     "batch-size": ("training.batch_size", int, "Reads of a step on one device."),
     "max-epochs": ("training.max_epochs", int, "Passes over the training reads at most."),
     "lr": ("optimizer.lr", float, "Learning rate."),
-    "max-tokens": ("training.max_tokens", int, "Tokens in memory at once; never changes the result."),
+    "max-tokens": ("training.max_tokens", int, "Tokens in memory at once: the same result in less memory."),
     "seed": ("seed", int, "Of weights, order, dropout and splits."),
     "device": ("device", str, "auto, cuda, cuda:N, mps or cpu."),
 }

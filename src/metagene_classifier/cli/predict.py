@@ -64,7 +64,7 @@ def command(
     from metagene_classifier.whole_files import check_output_file
 
     if str(output) != "-":
-        check_output_file(output)
+        check_output_file(output, [source])
     model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=say)
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
     scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False)

@@ -10,11 +10,9 @@ import numpy.typing as npt
 
 from metagene_classifier.model.scoring import probabilities_of
 from metagene_classifier.prediction.scorer import ScoredBlock
-from metagene_classifier.reads.labels import Labels
+from metagene_classifier.reads.labels import UNCLASSIFIED, Labels
 
-__all__ = ["UNCLASSIFIED", "Call", "calls_of"]
-
-UNCLASSIFIED = "unclassified"
+__all__ = ["Call", "calls_of"]
 
 
 @dataclass(frozen=True, slots=True)

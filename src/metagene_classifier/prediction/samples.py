@@ -13,7 +13,7 @@ from metagene_classifier.errors import DataError
 from metagene_classifier.model.scoring import probabilities_of
 from metagene_classifier.prediction.reads import open_output
 from metagene_classifier.prediction.scorer import Scorer, StreamReport
-from metagene_classifier.reads.labels import Labels
+from metagene_classifier.reads.labels import UNCLASSIFIED, Labels
 from metagene_classifier.reads.read import Read
 
 __all__ = ["call_samples"]
@@ -75,7 +75,7 @@ def call_samples(
             label = labels.classes[best]
             known = counts[sample] > 0
             shares = [f"{value:.6f}" for value in share] if probabilities else []
-            call = label.label if known else "unclassified"
+            call = label.label if known else UNCLASSIFIED
             taxid = label.taxid if known and label.taxid is not None else ""
             writer.writerow([sample, call, taxid, f"{share[best]:.6f}", counts[sample], *shares])
     return len(totals)

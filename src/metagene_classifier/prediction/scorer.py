@@ -65,7 +65,7 @@ class ScoredBlock:
 
     Attributes:
         reads: as they stand in the file.
-        bases: of each read after cleaning; ``(reads,)``.
+        bases: of each read after cleaning, 0 where none is known (nothing, or N alone); ``(reads,)``.
         values: ``(reads, width)`` float32; zeros for a read without a base.
     """
 
@@ -111,7 +111,7 @@ class Scorer:
         cleaned = [clean_sequence(read.sequence) for read in block]
         for read, sequence in zip(block, cleaned, strict=True):
             report.cleaning.add(read.sequence, sequence)
-        bases = np.fromiter((len(sequence) for sequence in cleaned), np.int64, len(cleaned))
+        bases = np.fromiter((len(one) if one.strip("N") else 0 for one in cleaned), np.int64, len(cleaned))
         present = np.flatnonzero(bases)
         tokens = self.tokenizer.encode_batch([cleaned[place] for place in present])
         for place, ids in enumerate(tokens):
@@ -263,5 +263,5 @@ def _no_model_there(ckpt: str) -> str:
     if path.exists():
         return f"{ckpt} is a file: give the trained model's folder"
     if ckpt.count("/") == 1 and not ckpt.startswith((".", "/", "~")) and not path.parent.exists():
-        return bare
+        return f"{ckpt}: no such folder here; if the hub's encoder of that name is meant, {bare}"
     return f"{ckpt}: no such folder: give a trained model's folder, or the folder of the run that made it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import sys
@@ -39,6 +40,8 @@ def read_records(path: str | Path) -> Iterator[Read]:
     with _opened(path) as raw:
         content = Content(decompressed(raw))
         stream = io.BufferedReader(content, _BUFFER_BYTES)
+        if stream.peek(3).startswith(codecs.BOM_UTF8):  # as editors on Windows leave it
+            stream.read(3)
         blank_lines = _skip_blank_lines(stream)
         start = stream.peek(16)
         if start.startswith(_ALIGNMENTS):

@@ -12,7 +12,19 @@ from metagene_classifier.reads.files import sequence_stem
 from metagene_classifier.reads.tsv import Row, table_rows, tsv_rows
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["ClassLabel", "Labels", "infer_labels_from_files", "read_label_table", "read_mapping", "write_mapping"]
+__all__ = [
+    "UNCLASSIFIED",
+    "ClassLabel",
+    "Labels",
+    "infer_labels_from_files",
+    "read_label_table",
+    "read_mapping",
+    "write_mapping",
+]
+
+
+UNCLASSIFIED = "unclassified"
+"""What a read is called that gets no class; no label may be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,10 @@ def read_mapping(
             if word in seen:
                 raise DataError(f"{path}, line {row.line}: {what} {word!r} stands in line {seen[word]} already")
             seen[word] = row.line
+        if label.lower() == UNCLASSIFIED:
+            raise DataError(
+                f"{path}, line {row.line}: {label!r} is what reads of no class are called: name it otherwise"
+            )
         taxid = row.cell(tax_index) if tax_index is not None else ""
         classes.append(ClassLabel(class_id, label, _taxid(path, row, taxid, tax_column)))
     if not classes:

@@ -15,7 +15,17 @@ from metagene_classifier.report.html import write_report
 from metagene_classifier.report.plots import per_class_figure, reads_per_class_figure, training_curves_figure
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["write_evaluation"]
+__all__ = ["EVALUATION_FILES", "write_evaluation"]
+
+EVALUATION_FILES = (
+    "metrics.json",
+    "per_class.csv",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "predictions.csv",
+    "report.html",
+)
+"""All that an evaluation leaves in its folder; the predictions are written while the reads are scored."""
 
 
 def write_evaluation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["EmbeddingFile", "check_ending", "embedding_format"]
+__all__ = ["EmbeddingFile", "check_ending", "embedding_format", "files_of"]
 
 ENDINGS = (".npy", ".parquet", ".csv")
 Values = npt.NDArray[np.float32]
@@ -34,7 +35,7 @@ def check_ending(path: Path) -> None:
     Raises:
         ConfigError: the ending is none of the three.
     """
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"--output {path}: embeddings are written as {', '.join(ENDINGS)}: end the name so")
 
 
@@ -47,7 +48,16 @@ def embedding_format(path: Path, width: int) -> EmbeddingFile:
     check_ending(path)
     formats: dict[str, type[NpyFile] | type[ParquetFile] | type[CsvFile]]
     formats = {".npy": NpyFile, ".parquet": ParquetFile, ".csv": CsvFile}
-    return formats[path.suffix](path, width)
+    return formats[path.suffix.lower()](path, width)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Every file that is written for an output, the read ids beside a NumPy array among them."""
+    return [path, _ids_path(path)] if path.suffix.lower() == ".npy" else [path]
+
+
+def _ids_path(path: Path) -> Path:
+    return path.with_suffix(".ids.txt")
 
 
 class _Whole:
@@ -88,7 +98,7 @@ class NpyFile(_Whole):
     def begin(self) -> None:
         """Leave room for the header, which is only known at the end."""
         self._rows = 0
-        self._ids_whole = whole_file(self._path.with_suffix(".ids.txt"))
+        self._ids_whole = whole_file(_ids_path(self._path))
         self._ids = self._ids_whole.__enter__()
         self._write_header()
 
@@ -139,6 +149,13 @@ class ParquetFile(_Whole):
     def end(self) -> None:
         """Write the footer."""
         self._writer.close()
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            # Left open, the writer would try to end a file that is closed by then, and say so on the user's screen.
+            with contextlib.suppress(Exception):
+                self._writer.close()
+        super().__exit__(*error)
 
 
 class CsvFile(_Whole):
