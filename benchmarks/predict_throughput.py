@@ -25,15 +25,14 @@ from setting import (
     padded_rows,
     reads_of_genome,
     record,
+    small_classifier,
     small_llama,
 )
 from training_throughput import reads_per_second
 
-from metagene_classifier.model.classifier import ReadClassifier
-from metagene_classifier.model.dropout import TokenKeys
-from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.prediction.opening import DEFAULT_MAX_TOKENS
 from metagene_classifier.prediction.reads import call_reads
-from metagene_classifier.prediction.scorer import DEFAULT_MAX_TOKENS, Scorer, StreamReport
+from metagene_classifier.prediction.scorer import Scorer, StreamReport
 from metagene_classifier.reads.labels import ClassLabel, Labels
 
 PADDED_READS = 16
@@ -48,18 +47,8 @@ def main(quick: bool, max_tokens: int | None, json_path: Path | None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = metagene_tokenizer()
     frame = framing(tokenizer)
-    encoder = small_llama(device)
-    layout = choose_layout(encoder, "auto", "auto", torch.float32, device)
-    ours = ReadClassifier(
-        encoder,
-        hidden_size=256,
-        classes=CLASSES,
-        pooling="mean",
-        dropout=0.0,
-        keys=TokenKeys(),
-        compute_dtype=torch.float32,
-    )
-    ours.to(device).eval()
+    ours, layout = small_classifier(device)
+    ours.eval()
     model_seconds = 0.0
 
     def timed(batch: Any) -> torch.Tensor:

@@ -15,7 +15,11 @@ import torch
 from torch import nn
 
 from metagene_classifier.batching.framing import Framing, framing_for
+from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.hub import RESOURCES
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.dropout import TokenKeys
+from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.reads.cleaning import clean_sequence
 from metagene_classifier.reads.files import read_records
 from metagene_classifier.tokenization.huggingface import load_huggingface
@@ -64,6 +68,22 @@ def small_llama(device: torch.device) -> Any:
         attn_implementation="sdpa",
     )
     return LlamaModel(config).to(device)
+
+
+def small_classifier(device: torch.device) -> tuple[ReadClassifier, Layout]:
+    """This project's classifier on :func:`small_llama`, with the layout that it takes on this device."""
+    encoder = small_llama(device)
+    layout = choose_layout(encoder, "auto", "auto", torch.float32, device)
+    classifier = ReadClassifier(
+        encoder,
+        hidden_size=encoder.config.hidden_size,
+        classes=CLASSES,
+        pooling="mean",
+        dropout=0.0,
+        keys=TokenKeys(),
+        compute_dtype=torch.float32,
+    )
+    return classifier.to(device), layout
 
 
 class PaddedClassifier(nn.Module):

@@ -25,14 +25,12 @@ from setting import (
     padded_rows,
     reads_of_genome,
     record,
+    small_classifier,
     small_llama,
 )
 from torch.nn import functional
 
 from metagene_classifier.batching.micro_batches import padding_share, split_into_micro_batches
-from metagene_classifier.model.classifier import ReadClassifier
-from metagene_classifier.model.dropout import TokenKeys
-from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.training.settings import DEFAULT_MAX_TOKENS
 from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
@@ -54,17 +52,7 @@ def main(quick: bool, json_path: Path | None) -> None:
     frame = framing(metagene_tokenizer())
     lengths = store.lengths + frame.max_length - frame.capacity
 
-    encoder = small_llama(device)
-    layout = choose_layout(encoder, "auto", "auto", torch.float32, device)
-    ours = ReadClassifier(
-        encoder,
-        hidden_size=256,
-        classes=CLASSES,
-        pooling="mean",
-        dropout=0.0,
-        keys=TokenKeys(),
-        compute_dtype=torch.float32,
-    ).to(device)
+    ours, layout = small_classifier(device)
     ours.train()
     optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-4)
     padded = PaddedClassifier(small_llama(device)).train()

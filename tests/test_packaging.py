@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "metagene_classifier"
 
 # In the order of the data; a stage imports only those before it.
-GROUND_FLOOR = ["errors", "console", "whole_files", "config", "hub"]
+GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "hub"]
 STAGES = ["reads", "tokenization", "store", "batching", "model", "metrics", "training", "prediction", "report", "cli"]
 
 KEYS_OF_EARLIER_FILES = """

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from metagene_classifier.errors import ConfigError, nearest
+from metagene_classifier.config_errors import plain_errors
+from metagene_classifier.errors import ConfigError
 
 __all__ = [
     "DEFAULT_HEADER_REGEX",
@@ -314,7 +315,7 @@ def load_config(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_plain_errors(error, where))) from error
+        raise ConfigError("\n".join(plain_errors(error, Config, where))) from error
     for key, reason in _REPLACED.items():
         if _has_dotted(values, key):
             tell(f"{where}: {key} is accepted and has no effect: {reason}")
@@ -362,61 +363,3 @@ def _has_dotted(values: Mapping[str, Any], key: str) -> bool:
             return False
         node = node[part]
     return node is not None
-
-
-def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    """The keys of the section that an error's location lies in."""
-    model: type[BaseModel] = Config
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
-
-
-def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]:
-    """Every key's own name and its dotted place."""
-    keys: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        keys.setdefault(name, prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            for inner, place in _all_keys(field.annotation, f"{prefix}{name}.").items():
-                keys.setdefault(inner, place)
-    return keys
-
-
-# How pydantic names the branches of a union in the place of an error.
-_BRANCH = re.compile(r"(str|int|float|bool|constrained-\w+|(literal|list|dict)\[.*\])")
-
-
-def _plain_errors(error: ValidationError, where: str) -> list[str]:
-    lines = []
-    values: dict[str, tuple[list[str], str]] = {}
-    for item in error.errors():
-        location = item["loc"]
-        key = ".".join(str(part) for part in location if not _BRANCH.fullmatch(str(part)))
-        if item["type"] == "extra_forbidden":
-            name = str(location[-1])
-            places = _all_keys()
-            hint = nearest(name, _known_keys(location))
-            if name in places:
-                hint = f" (it stands at {places[name]!r})"
-            elif not hint and (near := nearest(name, places)):
-                hint = near
-            lines.append(f"{where}: unknown key {key!r}{hint}")
-            continue
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "model_type":
-            message = "should be a section with keys of its own"
-        if item["type"] == "string_pattern_mismatch" and key == "device":
-            message = "use auto, cuda, cuda:N, mps or cpu"
-        given = "" if isinstance(item["input"], (dict, BaseModel)) else f", not {item['input']!r}"
-        values.setdefault(key, ([], given))[0].append(message)
-    for key, (messages, given) in values.items():
-        if any(other.startswith(f"{key}.") for other in values):
-            continue  # a branch of a union that was not meant: the other one names the fault inside
-        first, *others = dict.fromkeys(messages)
-        either = "".join(f" or {other.removeprefix('Input should be ')}" for other in others)
-        lines.append(f"{where}: {key + ': ' if key else ''}{first}{either}{given}")
-    return lines

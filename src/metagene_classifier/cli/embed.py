@@ -47,7 +47,8 @@ def command(
     for path in files_of(output):
         check_output_file(path, [source])
     from metagene_classifier.prediction.embedding import embed_reads
-    from metagene_classifier.prediction.scorer import StreamReport, embedder_for
+    from metagene_classifier.prediction.opening import embedder_for
+    from metagene_classifier.prediction.scorer import StreamReport
 
     scorer = embedder_for(
         ckpt,

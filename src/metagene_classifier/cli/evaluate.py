@@ -66,7 +66,7 @@ def command(
     if bool(sources) == bool(split):
         raise ConfigError("say what to evaluate on: either --input FILE or --split train|val|test")
     from metagene_classifier.prediction.evaluation import evaluate_model, labelled_input
-    from metagene_classifier.prediction.scorer import open_model, scorer_for, token_budget
+    from metagene_classifier.prediction.opening import open_model, scorer_for, token_budget
     from metagene_classifier.report.evaluation import EVALUATION_FILES, write_evaluation
     from metagene_classifier.whole_files import check_output_file
 

@@ -60,7 +60,8 @@ def command(
     One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
     """
     from metagene_classifier.cli.outputs import tell_stream
-    from metagene_classifier.prediction.scorer import StreamReport, open_model, scorer_for, token_budget
+    from metagene_classifier.prediction.opening import open_model, scorer_for, token_budget
+    from metagene_classifier.prediction.scorer import StreamReport
     from metagene_classifier.whole_files import check_output_file
 
     if str(output) != "-":

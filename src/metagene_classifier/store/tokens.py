@@ -15,6 +15,7 @@ from metagene_classifier.errors import DataError
 from metagene_classifier.reads.blocks import in_blocks
 from metagene_classifier.reads.cleaning import CleaningCounts, clean_sequence
 from metagene_classifier.reads.headers import mate_key
+from metagene_classifier.store.scatter import scatter
 
 if TYPE_CHECKING:
     from metagene_classifier.reads.labelled import LabelledRead
@@ -143,7 +144,7 @@ def split_store(store: TokenStore, fraction: float, seed: int) -> tuple[TokenSto
 
     The side of a read depends on its name and the seed alone, not on the other reads.
     """
-    mixed = _mix(store.groups ^ np.uint64(seed))
+    mixed = scatter(store.groups ^ np.uint64(seed))
     held_out = mixed < np.uint64(int(fraction * float(2**64 - 2**11)))
     return store.subset(np.flatnonzero(~held_out)), store.subset(np.flatnonzero(held_out))
 
@@ -156,10 +157,3 @@ def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _group_of(header: str) -> int:
     return int.from_bytes(hashlib.blake2b(mate_key(header).encode(), digest_size=8).digest(), "little")
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finalizer: every input bit reaches every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

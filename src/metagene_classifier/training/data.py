@@ -61,10 +61,11 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
             f"model.num_classes is {config.model.num_classes} and the mapping has {len(labels)} classes: "
             "set it to auto, or give the mapping that it was meant for"
         )
+    source = label_source(dataset)
     warnings: list[str] = []
 
     def load(files: Sequence[Path], what: str) -> TokenStore:
-        return _load_store(files, what, config, labels, tokenizer, framing, warnings, tell)
+        return _load_store(files, what, config, labels, source, tokenizer, framing, warnings, tell)
 
     train = load(train_files, "training")
     if dataset.val_fasta is not None:
@@ -147,6 +148,7 @@ def _load_store(
     what: str,
     config: Config,
     labels: Labels,
+    source: LabelSource,
     tokenizer: ReadTokenizer,
     framing: Framing,
     warnings: list[str],
@@ -154,7 +156,7 @@ def _load_store(
 ) -> TokenStore:
     labelling = LabellingReport()
     filling = StoreReport()
-    reads = labelled_reads(files, labels, label_source(config.dataset), config.dataset.strict_classes, labelling)
+    reads = labelled_reads(files, labels, source, config.dataset.strict_classes, labelling)
 
     def counted() -> Iterator[LabelledRead]:
         with progress(unit="read", label=f"reading {what} reads") as bar:
@@ -170,7 +172,7 @@ def _load_store(
         report=filling,
     )
     tell(f"{what}: {len(store):,} reads of {len(labelling.classes_seen())} classes, {len(store.ids):,} tokens")
-    told = [filling.cleaning.summary(), *labelling.faults(label_source(config.dataset))]
+    told = [filling.cleaning.summary(), *labelling.faults(source)]
     if labelling.empty + filling.empty_reads:
         told.append(f"{labelling.empty + filling.empty_reads:,} reads without a base skipped")
     if filling.long_reads:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from metagene_classifier.batching.batch import TokenBatch, collate
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout, split_into_micro_batches
+from metagene_classifier.store.scatter import scatter
 from metagene_classifier.store.tokens import TokenStore
 
 __all__ = [
@@ -71,9 +72,7 @@ class StepReads:
 def read_keys(reads: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """A number for each read that is its own in this epoch, whatever batch or rank it falls to; never negative."""
     base = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    values = reads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = values ^ (values >> np.uint64(27))
+    values = scatter(reads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base)
     keys: npt.NDArray[np.int64] = (values >> np.uint64(1)).astype(np.int64)
     return keys
 

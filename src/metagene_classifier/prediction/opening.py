@@ -1,0 +1,145 @@
+"""From the name that a user gives to a model that scores reads: a trained one, or a bare encoder for embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metagene_classifier.batching.framing import framing_for
+from metagene_classifier.errors import EncoderError, ModelFolderError
+from metagene_classifier.hub import encoder_config_for, is_local, resolve_encoder_folder
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.devices import choose_device, choose_dtypes
+from metagene_classifier.model.dropout import TokenKeys
+from metagene_classifier.model.encoder import EncoderSource, load_encoder
+from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.model.saved import LoadedModel, find_model_folder, load_model
+from metagene_classifier.prediction.scorer import LongReads, Scorer
+from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
+
+__all__ = ["embedder_for", "open_model", "scorer_for", "token_budget"]
+
+# Tokens of a micro-batch where nobody has said otherwise; benchmarks/predict_throughput.py compares others.
+DEFAULT_MAX_TOKENS = {"cuda": 32768, "mps": 8192, "cpu": 2048}
+
+
+def open_model(
+    ckpt: str, *, device: str, device_map: str | None, trust_remote_code: bool, tell: Callable[[str], None]
+) -> LoadedModel:
+    """The trained model that ``--ckpt`` names.
+
+    Raises:
+        ModelFolderError: there is no trained model; the message says what is there instead.
+    """
+    folder = find_model_folder(Path(ckpt))
+    if folder is None:
+        raise ModelFolderError(_no_model_there(ckpt))
+    return load_model(folder, device=device, device_map=device_map, tell=tell, trust_remote_code=trust_remote_code)
+
+
+def scorer_for(model: LoadedModel, *, max_tokens: int | None, long_reads: LongReads | None, embed: bool) -> Scorer:
+    """A trained model's class scores, or its embeddings."""
+    facts = model.description
+    return Scorer(
+        run=model.classifier.embed if embed else model.classifier,
+        width=facts.encoder.hidden_size if embed else len(facts.labels),
+        tokenizer=model.tokenizer,
+        framing=framing_for(model.tokenizer, facts.max_length, facts.window_overlap),
+        layout=model.layout,
+        max_tokens=max_tokens or DEFAULT_MAX_TOKENS[model.device.type],
+        device=model.device,
+        long_reads=long_reads or facts.long_reads,
+    )
+
+
+def token_budget(batch_size: int | None, max_tokens: int | None, max_length: int) -> int | None:
+    """Tokens at once: as given, or those of ``batch_size`` reads of full length; ``None`` where neither was."""
+    if max_tokens is not None or batch_size is None:
+        return max_tokens
+    return batch_size * max_length
+
+
+def embedder_for(
+    ckpt: str,
+    *,
+    revision: str | None,
+    device: str,
+    device_map: str | None,
+    batch_size: int | None,
+    max_tokens: int | None,
+    long_reads: LongReads | None,
+    trust_remote_code: bool,
+    tell: Callable[[str], None],
+) -> Scorer:
+    """Embeddings from a trained model or, with its own tokenizer and mean pooling, from a bare encoder.
+
+    Raises:
+        MgcError: it is neither, or cannot be loaded.
+    """
+    if find_model_folder(Path(ckpt)) is not None:
+        model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=tell)
+        budget = token_budget(batch_size, max_tokens, model.description.max_length)
+        return scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=True)
+    tokenizer = choose_tokenizer(
+        name_or_path=ckpt,
+        use_hf_tokenizer=True,
+        encoder=ckpt,
+        revision=revision,
+        encoder_is_new=False,
+        add_bos=True,
+        add_eos=True,
+        trust_remote_code=trust_remote_code,
+        tell=tell,
+    )
+    facts = encoder_config_for(ckpt, revision, trust_remote_code=trust_remote_code)
+    context = context_of(facts)
+    max_length = check_fits(
+        tokenizer, vocab_size=vocabulary_of(facts, ckpt), context=context, max_length=context or 512, tell=tell
+    )
+    target = choose_device(device, tell)
+    weights, compute = choose_dtypes(
+        asked="auto", precision="bf16-mixed", device=target, encoder_learns=False, tell=lambda line: None
+    )
+    source = EncoderSource(ckpt, revision, trust_remote_code=trust_remote_code)
+    encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+    layout = choose_layout(encoder, "auto", "auto", compute, target)
+    width = int(encoder.config.hidden_size)
+    classifier = ReadClassifier(
+        encoder,
+        hidden_size=width,
+        classes=0,
+        pooling="mean",
+        dropout=0.0,
+        keys=TokenKeys(),
+        compute_dtype=compute,
+    ).eval()
+    return Scorer(
+        run=classifier.embed,
+        width=width,
+        tokenizer=tokenizer,
+        framing=framing_for(tokenizer, max_length, 0.125),
+        layout=layout,
+        max_tokens=token_budget(batch_size, max_tokens, max_length) or DEFAULT_MAX_TOKENS[target.type],
+        device=target,
+        long_reads=long_reads or "window",
+    )
+
+
+def _no_model_there(ckpt: str) -> str:
+    """What stands where a trained model was expected, and what to do about it."""
+    bare = (
+        f"{ckpt} is an encoder without a head: it has no classes to call. Train one (mgc train --set "
+        f"model.encoder_path={ckpt} …), or write its embeddings with 'mgc embed --ckpt {ckpt} …'"
+    )
+    path = Path(ckpt)
+    if path.is_dir() or is_local(ckpt):
+        try:
+            resolve_encoder_folder(ckpt, weights=False)
+        except EncoderError:
+            return f"{ckpt} holds no trained model (no metagene_classifier.json in it, nor in best/ or last/)"
+        return bare
+    if path.exists():
+        return f"{ckpt} is a file: give the trained model's folder"
+    if ckpt.count("/") == 1 and not ckpt.startswith((".", "/", "~")) and not path.parent.exists():
+        return f"{ckpt}: no such folder here; if the hub's encoder of that name is meant, {bare}"
+    return f"{ckpt}: no such folder: give a trained model's folder, or the folder of the run that made it"
