@@ -106,7 +106,16 @@ class ModelConfig(Section):
     """Before the head."""
     freeze: Literal["none", "encoder"] = "none"
     """``encoder`` trains the head alone."""
-    gradient_checkpointing: bool = False
+    freeze_layers: int = Field(0, ge=0)
+    """The lowest layers that learn nothing: they get no adapter and keep no activations."""
+    quantization: Literal["auto", "none", "int8", "nf4"] = "auto"
+    """Of the encoder's linear layers, by bitsandbytes; ``auto`` quantizes only where nothing else fits."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass instead of keeping them. It never changes the result."""
+    checkpoint_every: Count | Literal["auto"] = "auto"
+    """Of so many layers one is checkpointed; 1 is all of them."""
+    checkpoint_offload: bool | Literal["auto"] = "auto"
+    """Keep the checkpoints in the host's memory."""
     lora: LoraConfig = LoraConfig()
 
 
@@ -188,6 +197,10 @@ class TrainingConfig(Section):
     """Optimizer steps after which training ends, whatever ``max_epochs`` says."""
     max_tokens: Count | Literal["auto"] = "auto"
     """Tokens of a micro-batch: what is in memory at once. It never changes the result."""
+    fit: Literal["auto", "off"] = "auto"
+    """``auto`` fills every ``auto`` that decides memory from the plan of what fits the device; ``off`` never looks."""
+    memory_limit: str | None = Field(None, pattern=r"^\d+(\.\d+)? ?(GiB|GB|MiB|MB)$")
+    """What the run may take of the device, as in ``12GiB``; all that is free by default."""
     layout: Literal["auto", "packed", "buckets", "padded"] = "auto"
     """How reads lie in a micro-batch; ``padded`` (all to ``max_length``) is for comparison only."""
     precision: Literal["bf16-mixed", "fp16-mixed", "32"] = "bf16-mixed"
@@ -201,11 +214,17 @@ class TrainingConfig(Section):
     def _number_is_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
 
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
+        return "off" if value is False else value
+
 
 class OptimizerConfig(Section):
-    """AdamW (arXiv 1711.05101)."""
+    """AdamW (arXiv 1711.05101), its state in float32 or, by bitsandbytes, in 8 bits (arXiv 2110.02861)."""
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """``paged`` keeps the state where the card and the host can both hold it."""
     lr: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[Share, Share] = (0.9, 0.999)
