@@ -54,6 +54,17 @@ class TokenBatch:
             return torch.ones_like(self.ids, dtype=torch.bool)
         return self.positions < self.lengths.to(self.ids.device)[:, None]
 
+    def real_places(self) -> torch.Tensor | None:
+        """Where the segments' tokens stand in the flattened ``ids``; ``(tokens,)`` int64, ``None`` for all of them.
+
+        Worked out on the CPU, where the lengths are, so that a GPU is not waited for.
+        """
+        lengths = self.lengths.numpy()
+        if self.packed or int(lengths.sum()) == self.ids.numel():
+            return None
+        real = np.arange(self.ids.shape[1])[None, :] < lengths[:, None]
+        return torch.from_numpy(np.flatnonzero(real)).to(self.ids.device, non_blocking=True)
+
     def boundaries(self) -> torch.Tensor:
         """Where segments begin and end among the real tokens; ``(segments + 1,)`` int32, on the ids' device."""
         zero = torch.zeros(1, dtype=torch.int64)

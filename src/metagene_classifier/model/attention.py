@@ -83,7 +83,7 @@ def encoder_inputs(batch: TokenBatch, *, attention: str, causal: bool) -> dict[s
 
 def _segment_of_token(batch: TokenBatch) -> torch.Tensor:
     numbers = torch.arange(batch.segments, device=batch.ids.device)
-    return torch.repeat_interleave(numbers, batch.lengths.to(batch.ids.device))
+    return torch.repeat_interleave(numbers, batch.lengths.to(batch.ids.device), output_size=batch.ids.shape[1])
 
 
 def _block_mask(batch: TokenBatch, attention: str, causal: bool) -> torch.Tensor:

@@ -65,8 +65,9 @@ class ReadClassifier(nn.Module):
         mixed = self.compute_dtype is not torch.float32
         with torch.autocast(device, dtype=self.compute_dtype if mixed else None, enabled=mixed):
             hidden = self.encoder(**inputs).last_hidden_state
-        real = hidden[0] if batch.packed else hidden[batch.token_mask()]
-        return pool(real, batch.lengths, self.pooling)
+        real = hidden.flatten(0, 1)
+        places = batch.real_places()
+        return pool(real if places is None else real.index_select(0, places), batch.lengths, self.pooling)
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Class scores (logits), ``(segments, classes)`` float32."""

@@ -39,7 +39,8 @@ class TokenKeys:
         """Take the keys of ``batch``; they hold until the next call, so that recomputation sees the same masks."""
         self._segments = mix(batch.keys)
         if batch.packed:
-            of_token = torch.repeat_interleave(self._segments, batch.lengths.to(self._segments.device))[None, :]
+            repeats = batch.lengths.to(self._segments.device)
+            of_token = torch.repeat_interleave(self._segments, repeats, output_size=batch.ids.shape[1])[None, :]
         else:
             of_token = self._segments[:, None]
         self._tokens = mix(of_token + batch.positions * 0x51ED270B)

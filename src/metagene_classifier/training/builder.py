@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from metagene_classifier.config import Config, ModelConfig
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
+from metagene_classifier.model.checkpointing import checkpoint_layers
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
@@ -78,8 +78,13 @@ def build_classifier(
         )
     elif not learns:
         encoder.requires_grad_(False)
-    if model.gradient_checkpointing and model.freeze == "none":
-        _checkpoint_gradients(transformer, inputs_need_grad=not learns)
+    if model.gradient_checkpointing is True and model.freeze == "none":
+        checkpoint_layers(
+            transformer,
+            every=1 if model.checkpoint_every == "auto" else model.checkpoint_every,
+            offload=model.checkpoint_offload is True,
+            first=model.freeze_layers,
+        )
     torch.manual_seed(config.seed)
     classifier = ReadClassifier(
         encoder,
@@ -93,16 +98,6 @@ def build_classifier(
     if config.training.torch_compile:
         transformer.compile(dynamic=True)
     return BuiltClassifier(classifier, layout, weights, probe)
-
-
-def _checkpoint_gradients(transformer: Any, *, inputs_need_grad: bool) -> None:
-    """Recompute activations in the backward pass; a frozen embedding would otherwise cut the graph."""
-    if hasattr(transformer, "activation_checkpointing_enable"):  # its later name
-        transformer.activation_checkpointing_enable({"use_reentrant": False})
-    else:
-        transformer.gradient_checkpointing_enable({"use_reentrant": False})
-    if inputs_need_grad:
-        transformer.enable_input_require_grads()
 
 
 def set_training(classifier: ReadClassifier, freeze: str) -> None:
