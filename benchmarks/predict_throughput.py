@@ -30,6 +30,7 @@ from setting import (
 )
 from training_throughput import reads_per_second
 
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.prediction.opening import DEFAULT_MAX_TOKENS
 from metagene_classifier.prediction.reads import call_reads
 from metagene_classifier.prediction.scorer import Scorer, StreamReport
@@ -61,7 +62,7 @@ def main(quick: bool, max_tokens: int | None, json_path: Path | None) -> None:
         return scores
 
     budget = max_tokens or DEFAULT_MAX_TOKENS[device.type]
-    scorer = Scorer(timed, CLASSES, tokenizer, frame, layout, budget, device, "window")
+    scorer = Scorer(timed, CLASSES, tokenizer, frame, layout, TokenBudget(budget), device, "window")
     labels = Labels(tuple(ClassLabel(str(number), f"class {number}") for number in range(CLASSES)))
     padded = PaddedClassifier(small_llama(device)).eval()
     sequences = reads_of_genome(4096 if quick else 16384)

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metagene_classifier.batching.framing import Framing
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.scoring import score_reads
 
 FRAMING = Framing(prefix=(3,), suffix=(4,), pad_id=0, max_length=64, overlap=0.125)
@@ -26,7 +27,7 @@ def scores(classifier, reads, layout, max_tokens):
         reads,
         FRAMING,
         width=5,
-        max_tokens=max_tokens,
+        budget=TokenBudget(max_tokens),
         layout=layout,
         device=torch.device("cpu"),
     )

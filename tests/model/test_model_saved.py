@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer
 
 from metagene_classifier.model.description import DESCRIPTION_FILE, read_description
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.quiet import quiet_transformers
 from metagene_classifier.model.saved import find_model_folder, load_model, replace_folder, restore_weights
 from metagene_classifier.model.scoring import score_reads
@@ -33,7 +34,7 @@ def scores(classifier, run):
             reads,
             run.data.framing,
             width=3,
-            max_tokens=300,
+            budget=TokenBudget(300),
             layout="buckets",
             device=torch.device("cpu"),
         )

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metagene_classifier.batching.framing import Framing
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.scoring import probabilities_of, score_reads
 
 CPU = torch.device("cpu")
@@ -14,7 +15,7 @@ SHORT = np.random.default_rng(1).integers(6, 1024, 12)
 
 
 def scored(run, reads, width, layout="buckets", max_tokens=1000):
-    return score_reads(run, reads, FRAMING, width=width, max_tokens=max_tokens, layout=layout, device=CPU)
+    return score_reads(run, reads, FRAMING, width=width, budget=TokenBudget(max_tokens), layout=layout, device=CPU)
 
 
 def test_scores_of_windows_are_averaged_by_their_tokens():

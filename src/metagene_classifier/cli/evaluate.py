@@ -72,7 +72,7 @@ def command(
 
     model = open_model(ckpt, device=device, device_map=None, trust_remote_code=trust_remote_code, tell=say)
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
-    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False)
+    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
     files, dataset, chosen = labelled_input(
         model, sources=sources, split=split, labels_from=labels_from, labels_tsv=labels_tsv
     )

@@ -68,7 +68,7 @@ def command(
         check_output_file(output, [source])
     model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=say)
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
-    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False)
+    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
     labels = model.description.label_table()
     report = StreamReport()
     if per_sample:

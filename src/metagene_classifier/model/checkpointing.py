@@ -19,7 +19,7 @@ from metagene_classifier.errors import ConfigError
 __all__ = ["checkpoint_layers", "layers_of"]
 
 
-def layers_of(transformer: Any) -> list[tuple[str, torch.nn.Module]]:
+def layers_of(transformer: Any) -> list[tuple[str, Any]]:
     """The repeated layers of an encoder, lowest first, with their names; empty where it has none that can be told.
 
     Args:

@@ -12,6 +12,7 @@ from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_device, choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.saved import LoadedModel, find_model_folder, load_model
 from metagene_classifier.prediction.scorer import LongReads, Scorer
@@ -37,7 +38,14 @@ def open_model(
     return load_model(folder, device=device, device_map=device_map, tell=tell, trust_remote_code=trust_remote_code)
 
 
-def scorer_for(model: LoadedModel, *, max_tokens: int | None, long_reads: LongReads | None, embed: bool) -> Scorer:
+def scorer_for(
+    model: LoadedModel,
+    *,
+    max_tokens: int | None,
+    long_reads: LongReads | None,
+    embed: bool,
+    tell: Callable[[str], None],
+) -> Scorer:
     """A trained model's class scores, or its embeddings."""
     facts = model.description
     return Scorer(
@@ -46,7 +54,7 @@ def scorer_for(model: LoadedModel, *, max_tokens: int | None, long_reads: LongRe
         tokenizer=model.tokenizer,
         framing=framing_for(model.tokenizer, facts.max_length, facts.window_overlap),
         layout=model.layout,
-        max_tokens=max_tokens or DEFAULT_MAX_TOKENS[model.device.type],
+        budget=TokenBudget(max_tokens or DEFAULT_MAX_TOKENS[model.device.type], tell),
         device=model.device,
         long_reads=long_reads or facts.long_reads,
     )
@@ -79,7 +87,7 @@ def embedder_for(
     if find_model_folder(Path(ckpt)) is not None:
         model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=tell)
         budget = token_budget(batch_size, max_tokens, model.description.max_length)
-        return scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=True)
+        return scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=True, tell=tell)
     tokenizer = choose_tokenizer(
         name_or_path=ckpt,
         use_hf_tokenizer=True,
@@ -119,7 +127,7 @@ def embedder_for(
         tokenizer=tokenizer,
         framing=framing_for(tokenizer, max_length, 0.125),
         layout=layout,
-        max_tokens=token_budget(batch_size, max_tokens, max_length) or DEFAULT_MAX_TOKENS[target.type],
+        budget=TokenBudget(token_budget(batch_size, max_tokens, max_length) or DEFAULT_MAX_TOKENS[target.type], tell),
         device=target,
         long_reads=long_reads or "window",
     )

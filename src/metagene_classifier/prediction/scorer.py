@@ -14,6 +14,7 @@ from metagene_classifier.batching.batch import TokenBatch
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.errors import DataError
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.scoring import score_reads
 from metagene_classifier.reads.blocks import in_blocks
 from metagene_classifier.reads.cleaning import CleaningCounts, clean_sequence
@@ -73,7 +74,7 @@ class Scorer:
         tokenizer: the encoder's.
         framing: how tokens become segments.
         layout: how segments lie in a micro-batch.
-        max_tokens: tokens of a micro-batch.
+        budget: tokens of a micro-batch.
         device: the encoder's.
         long_reads: what happens to reads that do not fit one segment.
     """
@@ -83,7 +84,7 @@ class Scorer:
     tokenizer: ReadTokenizer
     framing: Framing
     layout: Layout
-    max_tokens: int
+    budget: TokenBudget
     device: torch.device
     long_reads: LongReads
 
@@ -92,6 +93,7 @@ class Scorer:
 
         Raises:
             DataError: a read is longer than the context and ``long_reads`` is ``error``.
+            DeviceMemoryError: a single read does not fit in the device's memory.
         """
         for block in in_blocks(reads, READS_PER_BLOCK):
             yield self._score(block, report)
@@ -115,7 +117,7 @@ class Scorer:
                 tokens,
                 self.framing,
                 width=self.width,
-                max_tokens=self.max_tokens,
+                budget=self.budget,
                 layout=self.layout,
                 device=self.device,
             )

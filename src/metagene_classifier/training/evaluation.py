@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metagene_classifier.metrics.classification import ClassificationMetrics, classification_metrics
-from metagene_classifier.model.classifier import ReadClassifier
-from metagene_classifier.model.scoring import probabilities_of, score_reads
-from metagene_classifier.training.data import TrainingData
-from metagene_classifier.training.loop import LoopSettings
-
-__all__ = ["evaluate_store"]
+__all__ = ["score_in_blocks"]
 
 READS_PER_BLOCK = 4096
 
 
-def evaluate_store(
-    classifier: ReadClassifier, data: TrainingData, settings: LoopSettings, compute_auroc: bool, accelerator: Any
-) -> ClassificationMetrics:
-    """Metrics of the classifier, in evaluation mode, over ``data.validation``; the same on every rank."""
-    store = data.validation
-    blocks = range(0, len(store), READS_PER_BLOCK)
-    mine: dict[int, npt.NDArray[np.float32]] = {}
-    for start in blocks[accelerator.process_index :: accelerator.num_processes]:
-        reads = [store.tokens(read) for read in range(start, min(start + READS_PER_BLOCK, len(store)))]
-        mine[start] = score_reads(
-            classifier,
-            reads,
-            data.framing,
-            width=len(data.labels),
-            max_tokens=settings.max_tokens,
-            layout=settings.layout,
-            device=accelerator.device,
-        )
+def score_in_blocks(
+    reads: int, score: Callable[[range], npt.NDArray[np.float32]], accelerator: Any
+) -> npt.NDArray[np.float32]:
+    """Class scores of reads, block by block, the blocks shared out over the ranks.
+
+    Args:
+        reads: how many there are.
+        score: scores of a block of read numbers, ``(block, classes)``.
+        accelerator: knows the ranks.
+
+    Returns:
+        ``(reads, classes)``, the same on every rank.
+    """
+    blocks = range(0, reads, READS_PER_BLOCK)
+    mine = {
+        start: score(range(start, min(start + READS_PER_BLOCK, reads)))
+        for start in blocks[accelerator.process_index :: accelerator.num_processes]
+    }
     if accelerator.num_processes > 1:
         from accelerate.utils import gather_object
 
         mine = dict(gather_object(list(mine.items())))
-    scores = np.concatenate([mine[start] for start in blocks])
-    return classification_metrics(
-        store.classes, probabilities_of(scores), data.labels.names, compute_auroc=compute_auroc
-    )
+    return np.concatenate([mine[start] for start in blocks])

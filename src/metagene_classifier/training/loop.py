@@ -10,25 +10,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
-from metagene_classifier.batching.framing import Framing
-from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.console import progress
 from metagene_classifier.errors import MgcError
 from metagene_classifier.metrics.classification import ClassificationMetrics
+from metagene_classifier.model.out_of_memory import TokenBudget, release
 from metagene_classifier.model.saved import replace_folder
 from metagene_classifier.store.order import steps_of_epoch, steps_per_epoch
-from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.training.exchange import agree_on_failure, sum_gradients
 from metagene_classifier.training.history import History
 from metagene_classifier.training.interrupts import StopRequest
 from metagene_classifier.training.state import LossWindow, RunState, save_state
-from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
+from metagene_classifier.training.steps import MicroBatchTooLarge, Objective
 
-__all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "TrainingDiverged", "planned_steps"]
+__all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "Route", "TrainingDiverged", "planned_steps"]
 
 
 STEPS_DONE = "all steps are done"
@@ -41,6 +41,24 @@ class TrainingDiverged(MgcError):
     """The loss is no longer a number."""
 
 
+class Route(Protocol):
+    """From the reads of a step to their gradients: through the encoder, or from stored embeddings."""
+
+    @property
+    def budget(self) -> TokenBudget:
+        """Tokens in memory at once."""
+
+    def add_gradients(self, reads: npt.NDArray[np.int64], *, epoch: int, divisor: float) -> tuple[torch.Tensor, int]:
+        """Add the gradients of the reads' summed loss over ``divisor``; returns that loss, not divided, and tokens.
+
+        Raises:
+            MicroBatchTooLarge: memory ran out.
+        """
+
+    def validation_scores(self) -> npt.NDArray[np.float32]:
+        """Class scores of the validation reads, ``(reads, classes)``, the same on every rank."""
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """The values of a configuration that the loop itself acts on.
@@ -49,8 +67,6 @@ class LoopSettings:
         reads_per_step: of one optimizer step over all ranks.
         total_steps: of the whole run.
         max_epochs: epochs at most.
-        max_tokens: tokens of a micro-batch.
-        layout: how reads lie in one.
         max_grad_norm: gradients are clipped to this norm.
         log_interval: steps between two rows of the history.
         checkpoint_every_steps: besides the end of each epoch; ``None`` for none.
@@ -64,8 +80,6 @@ class LoopSettings:
     reads_per_step: int
     total_steps: int
     max_epochs: int
-    max_tokens: int
-    layout: Layout
     max_grad_norm: float
     log_interval: int
     checkpoint_every_steps: int | None
@@ -82,7 +96,10 @@ class Loop:
 
     Attributes:
         output_dir: where ``best/`` and ``last/`` are written.
-        classifier: as accelerate prepared it.
+        weights: those that learn.
+        objective: the loss.
+        classes: of the training reads, ``(reads,)``.
+        route: from a step's reads to their gradients.
         evaluate: scores the validation reads; ``None`` when there are none.
         write_model: fills a new folder with the model as it is now, given its metrics.
         tell: called with lines for the user.
@@ -91,12 +108,12 @@ class Loop:
     settings: LoopSettings
     output_dir: Path
     accelerator: Any
-    classifier: Any
+    weights: list[torch.nn.Parameter]
     optimizer: Any
     scheduler: Any
     objective: Objective
-    train: TokenStore
-    framing: Framing
+    classes: npt.NDArray[np.int32]
+    route: Route
     evaluate: Callable[[], ClassificationMetrics] | None
     write_model: Callable[[Path, ClassificationMetrics | None], None]
     state: RunState
@@ -129,7 +146,11 @@ class Loop:
         state, settings = self.state, self.settings
         self.last_metrics = None  # those of the epoch before say nothing of the weights to come
         steps = steps_of_epoch(
-            len(self.train), settings.reads_per_step, seed=settings.seed, epoch=state.epoch, reads_done=state.reads_done
+            len(self.classes),
+            settings.reads_per_step,
+            seed=settings.seed,
+            epoch=state.epoch,
+            reads_done=state.reads_done,
         )
         for reads in steps:
             if state.step >= settings.total_steps:
@@ -153,30 +174,39 @@ class Loop:
 
     def _step(self, reads: npt.NDArray[Any]) -> tuple[torch.Tensor, int]:
         """One optimizer step over ``reads`` (of all ranks); returns its mean loss and this rank's tokens."""
-        accelerator, settings = self.accelerator, self.settings
-        ranks = accelerator.num_processes
-        mine = reads[accelerator.process_index :: ranks]
-        weight = self.objective.weight_of(self.train.classes[reads])
-        share = 1.0
-        if not len(mine):  # a last step of fewer reads than ranks: take part with a read that weighs nothing
-            mine, share = reads[:1], 0.0
-        step = step_segments(self.train, mine, self.framing, seed=settings.seed, epoch=self.state.epoch)
-        parts = micro_batches_of(step, self.framing, max_tokens=settings.max_tokens, layout=settings.layout)
-        summed = backward_micro_batches(
-            self.classifier,
-            parts,
-            self.objective,
-            divisor=weight / ranks,
-            device=accelerator.device,
-            accelerator=accelerator,
-            share=share,
-        )
-        trained = [p for p in self.classifier.parameters() if p.requires_grad]
-        accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
+        accelerator = self.accelerator
+        weight = self.objective.weight_of(self.classes[reads])
+        mine = reads[accelerator.process_index :: accelerator.num_processes]
+        summed, tokens = self._gradients(mine, weight)
+        sum_gradients(self.weights, accelerator)
+        accelerator.clip_grad_norm_(self.weights, self.settings.max_grad_norm)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
-        return accelerator.reduce(summed, "sum") / weight, sum(len(segment) for segment in step.segments)
+        return accelerator.reduce(summed, "sum") / weight, tokens
+
+    def _gradients(self, reads: npt.NDArray[np.int64], divisor: float) -> tuple[torch.Tensor, int]:
+        """Gradients of this rank's reads. When memory runs out on any rank, all begin the step again with less."""
+        device = self.accelerator.device
+        random = torch.random.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        while True:
+            done, failure = None, None
+            try:
+                done = self.route.add_gradients(reads, epoch=self.state.epoch, divisor=divisor)
+            except MicroBatchTooLarge as error:
+                failure = MicroBatchTooLarge(error.tokens, error.segments)  # without the frames that it went through
+            failure = agree_on_failure(failure, self.accelerator)
+            if failure is None and done is not None:
+                return done
+            assert failure is not None
+            done = None
+            self.optimizer.zero_grad()
+            release(device)
+            self.route.budget.shrink(failure.tokens, failure.segments)
+            # The encoder's own dropout, where it has any, draws from torch's generators.
+            torch.random.set_rng_state(random[0])
+            if random[1] is not None:
+                torch.cuda.set_rng_state(random[1], device)
 
     def _log(self) -> dict[str, Any]:
         window, self.window = self.window, LossWindow()
@@ -202,7 +232,7 @@ class Loop:
         self.accelerator.log(figures, step=row["step"])
 
     def _epochs_done(self) -> float:
-        return self.state.epoch + self.state.reads_done / len(self.train)
+        return self.state.epoch + self.state.reads_done / len(self.classes)
 
     def _end_of_epoch(self) -> None:
         state, settings = self.state, self.settings
@@ -219,7 +249,7 @@ class Loop:
             self._record_validation(metrics, gained)
             if settings.patience is not None and state.without_gain >= settings.patience and not state.finished:
                 state.finished = f"{settings.metric} has not improved for {settings.patience} evaluations"
-        if state.reads_done >= len(self.train):  # otherwise max_steps ended it, and more steps go on within it
+        if state.reads_done >= len(self.classes):  # otherwise max_steps ended it, and more steps go on within it
             state.epoch += 1
             state.reads_done = 0
         if gained and settings.save_best:

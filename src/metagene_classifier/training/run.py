@@ -14,20 +14,24 @@ import torch
 from metagene_classifier.config import Config
 from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import ConfigError, DataError
-from metagene_classifier.metrics.classification import ClassificationMetrics
+from metagene_classifier.metrics.classification import ClassificationMetrics, classification_metrics
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_device, dtype_name, own_device
+from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.saved import restore_weights, save_model
+from metagene_classifier.model.scoring import probabilities_of
 from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
 from metagene_classifier.training.data import TrainingData, load_training_data
-from metagene_classifier.training.evaluation import evaluate_store
+from metagene_classifier.training.exchange import share_weights
 from metagene_classifier.training.history import History, trackers_for
 from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop
+from metagene_classifier.training.optimizer import make_optimizer
 from metagene_classifier.training.output import begin_output_dir, check_output_dir
 from metagene_classifier.training.schedule import make_schedule, warmup_for
-from metagene_classifier.training.settings import describe, loop_settings, objective_of
+from metagene_classifier.training.settings import DEFAULT_MAX_TOKENS, describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
 from metagene_classifier.training.steps import Objective
+from metagene_classifier.training.through_encoder import ThroughEncoder
 
 __all__ = ["RunFacts", "TrainingResult", "train"]
 
@@ -143,11 +147,14 @@ def _make_loop(
 ) -> Loop:
     classifier = built.classifier
     state, saved = _start_or_resume(classifier, data, output_dir / "last", resume)
-    settings = loop_settings(config, data, built.layout, accelerator)
+    settings = loop_settings(config, data, accelerator)
     if state.finished in ENDS_THAT_MOVE and state.step < settings.total_steps:
         state.finished = ""  # the run was given more epochs or steps
-    optimizer = torch.optim.AdamW(
-        [p for p in classifier.parameters() if p.requires_grad],
+    weights = [weight for weight in classifier.parameters() if weight.requires_grad]
+    share_weights(weights, accelerator)
+    optimizer = make_optimizer(
+        weights,
+        name=config.optimizer.name,
         lr=config.optimizer.lr,
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
@@ -159,19 +166,34 @@ def _make_loop(
         warmup_steps=warmup_for(config.scheduler.warmup_steps, settings.total_steps, tell),
         total_steps=settings.total_steps if horizon == "auto" else horizon,
     )
-    prepared, prepared_optimizer = accelerator.prepare(classifier, optimizer)
+    prepared_optimizer = accelerator.prepare_optimizer(optimizer)
     window = LossWindow()
     if saved:
         window = restore_optimization(saved, prepared_optimizer, scheduler, accelerator)
         tell(f"resuming in epoch {state.epoch + 1} after step {state.step}")
 
     compute_auroc = config.metrics.compute_auroc or settings.metric == "auroc"
+    asked = config.training.max_tokens
+    budget = TokenBudget(DEFAULT_MAX_TOKENS[accelerator.device.type] if asked == "auto" else asked, tell)
+    route = ThroughEncoder(
+        classifier=classifier,
+        train=data.train,
+        validation=data.validation,
+        framing=data.framing,
+        objective=objective,
+        budget=budget,
+        layout=built.layout,
+        seed=config.seed,
+        accelerator=accelerator,
+    )
 
     def evaluate() -> ClassificationMetrics:
         classifier.eval()
-        metrics = evaluate_store(classifier, data, settings, compute_auroc, accelerator)
+        scores = route.validation_scores()
         set_training(classifier, config.model.freeze)
-        return metrics
+        return classification_metrics(
+            data.validation.classes, probabilities_of(scores), data.labels.names, compute_auroc=compute_auroc
+        )
 
     def write_model(folder: Path, metrics: ClassificationMetrics | None) -> None:
         save_model(folder, classifier, data.tokenizer, describe(config, data, built))
@@ -183,12 +205,12 @@ def _make_loop(
         settings=settings,
         output_dir=output_dir,
         accelerator=accelerator,
-        classifier=prepared,
+        weights=weights,
         optimizer=prepared_optimizer,
         scheduler=scheduler,
         objective=objective,
-        train=data.train,
-        framing=data.framing,
+        classes=data.train.classes,
+        route=route,
         evaluate=evaluate if len(data.validation) else None,
         write_model=write_model,
         state=state,

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from metagene_classifier import __version__
-from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.config import Config
 from metagene_classifier.errors import ConfigError, nearest
 from metagene_classifier.hub import lasting_name
@@ -32,18 +31,15 @@ __all__ = ["describe", "loop_settings", "objective_of"]
 DEFAULT_MAX_TOKENS = {"cuda": 1024, "mps": 4096, "cpu": 4096}
 
 
-def loop_settings(config: Config, data: TrainingData, layout: Layout, accelerator: Any) -> LoopSettings:
+def loop_settings(config: Config, data: TrainingData, accelerator: Any) -> LoopSettings:
     """The values that the loop acts on."""
     training = config.training
     stopping = training.early_stopping
     reads_per_step = training.batch_size * training.grad_accum_steps * accelerator.num_processes
-    max_tokens = training.max_tokens
     return LoopSettings(
         reads_per_step=reads_per_step,
         total_steps=planned_steps(len(data.train), reads_per_step, training.max_epochs, training.max_steps),
         max_epochs=training.max_epochs,
-        max_tokens=DEFAULT_MAX_TOKENS[accelerator.device.type] if max_tokens == "auto" else max_tokens,
-        layout=layout,
         max_grad_norm=training.max_grad_norm,
         log_interval=config.logging.log_interval,
         checkpoint_every_steps=training.checkpoint.every_steps,

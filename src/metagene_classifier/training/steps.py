@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,12 @@ from torch.nn import functional
 from metagene_classifier.batching.batch import TokenBatch, collate
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout, split_into_micro_batches
+from metagene_classifier.model.out_of_memory import is_out_of_memory
 from metagene_classifier.store.scatter import scatter
 from metagene_classifier.store.tokens import TokenStore
 
 __all__ = [
+    "MicroBatchTooLarge",
     "Objective",
     "StepReads",
     "backward_micro_batches",
@@ -26,6 +27,20 @@ __all__ = [
     "read_keys",
     "step_segments",
 ]
+
+
+class MicroBatchTooLarge(Exception):
+    """Memory ran out on a micro-batch.
+
+    Attributes:
+        tokens: of it, padding included.
+        segments: of it.
+    """
+
+    def __init__(self, tokens: int, segments: int) -> None:
+        super().__init__(f"out of memory with {tokens} tokens")
+        self.tokens = tokens
+        self.segments = segments
 
 
 @dataclass(frozen=True)
@@ -126,29 +141,51 @@ def backward_micro_batches(
     divisor: float,
     device: torch.device,
     accelerator: Any,
-    share: float = 1.0,
 ) -> torch.Tensor:
     """Forward and backward of every micro-batch of a step; gradients add up to those of the whole step.
 
     Args:
-        classifier: as accelerate prepared it.
-        parts: from :func:`micro_batches_of`; never empty.
+        classifier: gives class scores for a batch.
+        parts: from :func:`micro_batches_of`.
         objective: the loss.
         divisor: weight of the step's reads over all ranks, divided by the ranks (whose gradients are averaged).
         device: of the classifier.
         accelerator: does the backward pass, with loss scaling where the number format needs it.
-        share: 0 for a rank that only takes part in the exchange.
 
     Returns:
         This rank's share of the step's loss, not divided; a scalar on ``device``.
+
+    Raises:
+        MicroBatchTooLarge: memory ran out; gradients so far are of no use.
     """
     total = torch.zeros((), device=device)
-    for number, (batch, classes) in enumerate(parts):
-        last = number == len(parts) - 1
-        # Ranks exchange gradients once a step, with the last micro-batch.
-        with accelerator.no_sync(classifier) if not last else nullcontext():
-            scores = classifier(batch.to(device))
-            loss = objective.summed(scores, classes.to(device)) * share
-            accelerator.backward(loss / divisor)
-        total += loss.detach()
+    for batch, classes in parts:
+        loss = _backward(classifier, batch, classes, objective, divisor=divisor, device=device, accelerator=accelerator)
+        if loss is None:
+            raise MicroBatchTooLarge(batch.ids.numel(), batch.segments)
+        total += loss
     return total
+
+
+def _backward(
+    classifier: Any,
+    batch: TokenBatch,
+    classes: torch.Tensor,
+    objective: Objective,
+    *,
+    divisor: float,
+    device: torch.device,
+    accelerator: Any,
+) -> torch.Tensor | None:
+    """The summed loss of a micro-batch, its gradients added; ``None`` when memory ran out.
+
+    An error holds every tensor of the frames that it went through, so it ends here.
+    """
+    try:
+        loss = objective.summed(classifier(batch.to(device)), classes.to(device))
+        accelerator.backward(loss / divisor)
+        return loss.detach()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None

@@ -1,0 +1,55 @@
+"""AdamW (arXiv 1711.05101), with its state in float32 or in 8 bits (arXiv 2110.02861)."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Literal
+
+import torch
+
+from metagene_classifier.errors import ConfigError
+
+__all__ = ["OptimizerName", "make_optimizer"]
+
+OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+
+
+def make_optimizer(
+    weights: list[torch.nn.Parameter],
+    *,
+    name: OptimizerName,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """An optimizer over the weights that learn.
+
+    Args:
+        weights: in float32.
+        name: ``adamw_8bit`` keeps two bytes a weight of state in place of eight (weights of fewer than 4,096 values
+            stay in float32); ``paged_adamw_8bit`` keeps it in memory that the card and the host share.
+        lr: learning rate at the peak of the schedule.
+        betas: of the two running means.
+        weight_decay: decoupled from the gradient.
+
+    Raises:
+        ConfigError: bitsandbytes is missing, or the weights are not on a CUDA device and the state is to be paged.
+    """
+    settings: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+    if name == "adamw":
+        return torch.optim.AdamW(weights, **settings)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"optimizer.name: {name} needs bitsandbytes: pip install 'metagene-classifier[quantization]', or use adamw"
+        )
+    if name == "paged_adamw_8bit":
+        if any(not weight.is_cuda for weight in weights):
+            raise ConfigError("optimizer.name: paged_adamw_8bit is for CUDA cards: use adamw_8bit or adamw here")
+        from bitsandbytes.optim import PagedAdamW8bit
+
+        paged: torch.optim.Optimizer = PagedAdamW8bit(weights, **settings)
+        return paged
+    from bitsandbytes.optim import AdamW8bit
+
+    small: torch.optim.Optimizer = AdamW8bit(weights, **settings)
+    return small

@@ -1,0 +1,88 @@
+"""Training through the encoder: the reads' tokens, in micro-batches under the token budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from metagene_classifier.batching.framing import Framing
+from metagene_classifier.batching.micro_batches import Layout
+from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.out_of_memory import TokenBudget
+from metagene_classifier.model.scoring import score_reads
+from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.training.evaluation import score_in_blocks
+from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
+
+__all__ = ["ThroughEncoder"]
+
+
+@dataclass(frozen=True)
+class ThroughEncoder:
+    """Reads through the encoder: forward and backward to learn, forward to be scored.
+
+    Attributes:
+        classifier: encoder and head, on the accelerator's device.
+        train: the reads to learn from.
+        validation: the reads to choose the best model by.
+        framing: how their tokens become segments.
+        objective: the loss.
+        budget: tokens of a micro-batch.
+        layout: how segments lie in one.
+        seed: of dropout, and of the windows drawn from long reads.
+        accelerator: does the backward pass.
+    """
+
+    classifier: ReadClassifier
+    train: TokenStore
+    validation: TokenStore
+    framing: Framing
+    objective: Objective
+    budget: TokenBudget
+    layout: Layout
+    seed: int
+    accelerator: Any
+
+    def add_gradients(self, reads: npt.NDArray[np.int64], *, epoch: int, divisor: float) -> tuple[torch.Tensor, int]:
+        """Add the gradients of the reads' summed loss over ``divisor``; returns that loss, not divided, and tokens.
+
+        Raises:
+            MicroBatchTooLarge: memory ran out.
+        """
+        step = step_segments(self.train, reads, self.framing, seed=self.seed, epoch=epoch)
+        parts = micro_batches_of(step, self.framing, max_tokens=self.budget.tokens, layout=self.layout)
+        summed = backward_micro_batches(
+            self.classifier,
+            parts,
+            self.objective,
+            divisor=divisor,
+            device=self.accelerator.device,
+            accelerator=self.accelerator,
+        )
+        return summed, sum(len(segment) for segment in step.segments)
+
+    def validation_scores(self) -> npt.NDArray[np.float32]:
+        """Class scores of the validation reads, ``(reads, classes)``, the same on every rank.
+
+        Raises:
+            DeviceMemoryError: a single read does not fit in the device's memory.
+        """
+        head = self.classifier.head
+        assert head is not None
+
+        def score(reads: range) -> npt.NDArray[np.float32]:
+            return score_reads(
+                self.classifier,
+                [self.validation.tokens(read) for read in reads],
+                self.framing,
+                width=head.out_features,
+                budget=self.budget,
+                layout=self.layout,
+                device=self.accelerator.device,
+            )
+
+        return score_in_blocks(len(self.validation), score, self.accelerator)
