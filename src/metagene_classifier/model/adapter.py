@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,23 @@ __all__ = ["AdapterSettings", "add_adapter", "load_adapter", "save_adapter"]
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """Shape of the adapters: rank, scale, dropout, and the linear layers that get one."""
+    """Shape of the adapters: rank, scale, dropout, and the linear layers that get one.
+
+    Attributes:
+        r: rank.
+        alpha: the adapters' output is scaled by ``alpha / r``.
+        dropout: rate before each adapter.
+        target_modules: the last parts of linear layers' names, or ``all-linear``.
+        bias: which biases learn, as PEFT names it.
+        without: names of modules, as in ``layers.0``, inside which no layer gets one.
+    """
 
     r: int
     alpha: float
     dropout: float
     target_modules: tuple[str, ...] | str
     bias: str
+    without: tuple[str, ...] = ()
 
 
 def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, keys: TokenKeys, seed: int) -> Any:
@@ -46,6 +57,7 @@ def add_adapter(encoder: Any, settings: AdapterSettings, *, encoder_name: str, k
         target_modules=targets,
         bias=settings.bias,
         task_type=TaskType.FEATURE_EXTRACTION,
+        exclude_modules=rf"({'|'.join(map(re.escape, settings.without))})\..*" if settings.without else None,
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from metagene_classifier.config import Config, ModelConfig
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
-from metagene_classifier.model.checkpointing import checkpoint_layers
+from metagene_classifier.model.checkpointing import checkpoint_layers, layers_of
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
@@ -69,15 +70,17 @@ def build_classifier(
     keys = TokenKeys()
     hidden_size = int(encoder.config.hidden_size)
     transformer = encoder
+    frozen = _frozen_layers(encoder, model.freeze_layers)
     if model.init != "random" and model.freeze == "none" and model.lora.enabled:
         lora = model.lora
         targets = lora.target_modules if isinstance(lora.target_modules, str) else tuple(lora.target_modules)
-        settings = AdapterSettings(lora.r, lora.alpha, lora.dropout, targets, lora.bias)
+        settings = AdapterSettings(lora.r, lora.alpha, lora.dropout, targets, lora.bias, without=frozen)
         encoder = add_adapter(
             encoder, settings, encoder_name=lasting_name(model.encoder_path), keys=keys, seed=config.seed
         )
     elif not learns:
         encoder.requires_grad_(False)
+    _freeze(transformer, frozen)
     if model.gradient_checkpointing is True and model.freeze == "none":
         checkpoint_layers(
             transformer,
@@ -98,6 +101,33 @@ def build_classifier(
     if config.training.torch_compile:
         transformer.compile(dynamic=True)
     return BuiltClassifier(classifier, layout, weights, probe)
+
+
+def _frozen_layers(encoder: Any, count: int) -> tuple[str, ...]:
+    """Names of the lowest layers."""
+    layers = layers_of(encoder)
+    if count and count >= len(layers):
+        raise ConfigError(
+            f"model.freeze_layers: {count}: this encoder has {len(layers) or 'no'} layers that can be told apart: "
+            + ("freeze fewer, or train the head alone with model.freeze: encoder" if layers else "set it to 0")
+        )
+    return tuple(name for name, _ in layers[:count])
+
+
+def _freeze(encoder: Any, layers: tuple[str, ...]) -> None:
+    """Let nothing learn up to the last of these layers: what goes into the next one needs no gradient then."""
+    if not layers:
+        return
+    stack = layers[0].rsplit(".", 1)[0]
+    above = {name for name, _ in layers_of(encoder)} - set(layers)
+    for name, weight in encoder.named_parameters():
+        of_layer = ".".join(name.split(".")[: stack.count(".") + 2])
+        if of_layer in layers or (of_layer not in above and _feeds_layers(name)):
+            weight.requires_grad_(False)
+
+
+def _feeds_layers(weight_name: str) -> bool:
+    return "embed" in weight_name or weight_name.startswith(("wte", "wpe"))
 
 
 def set_training(classifier: ReadClassifier, freeze: str) -> None:
