@@ -18,8 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "metagene_classifier"
 
 # In the order of the data; a stage imports only those before it.
-GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "hub"]
-STAGES = ["reads", "tokenization", "store", "batching", "model", "metrics", "training", "prediction", "report", "cli"]
+GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "hub", "cache"]
+STAGES = [
+    *("reads", "tokenization", "store", "batching", "model", "memory"),
+    *("metrics", "training", "prediction", "report", "cli"),
+]
 
 KEYS_OF_EARLIER_FILES = """
 seed device

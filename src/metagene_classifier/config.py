@@ -295,6 +295,14 @@ class Config(Section):
         model = self.model
         if model.init == "random" and model.freeze == "encoder":
             raise ValueError("model.freeze: encoder with model.init: random would freeze weights that never learned")
+        learns = model.init == "random" or (model.freeze == "none" and not model.lora.enabled)
+        if learns and model.quantization in ("int8", "nf4"):
+            raise ValueError(
+                f"model.quantization: {model.quantization} holds weights that cannot learn: set it to none, or train "
+                "adapters (model.lora.enabled: true, model.init: pretrained)"
+            )
+        if model.freeze == "encoder" and model.freeze_layers:
+            raise ValueError("model.freeze_layers is for training the layers above: model.freeze: encoder trains none")
         if self.dataset.labels_from == "tsv" and self.dataset.labels_tsv is None:
             raise ValueError("dataset.labels_from: tsv needs dataset.labels_tsv")
         return self

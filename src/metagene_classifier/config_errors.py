@@ -37,6 +37,12 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 _BRANCH = re.compile(r"(str|int|float|bool|constrained-\w+|(literal|list|dict)\[.*\])")
 
 
+_OF_PATTERN = {
+    "device": "use auto, cuda, cuda:N, mps or cpu",
+    "training.memory_limit": "use an amount such as 24GiB or 500MiB",
+}
+
+
 def plain_errors(error: ValidationError, schema: type[BaseModel], where: str) -> list[str]:
     """A line for each fault: the key as the user writes it, what is wrong, and for unknown keys the nearest one.
 
@@ -63,8 +69,8 @@ def plain_errors(error: ValidationError, schema: type[BaseModel], where: str) ->
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "model_type":
             message = "should be a section with keys of its own"
-        if item["type"] == "string_pattern_mismatch" and key == "device":
-            message = "use auto, cuda, cuda:N, mps or cpu"
+        if item["type"] == "string_pattern_mismatch":
+            message = _OF_PATTERN[key]
         given = "" if isinstance(item["input"], (dict, BaseModel)) else f", not {item['input']!r}"
         values.setdefault(key, ([], given))[0].append(message)
     for key, (messages, given) in values.items():

@@ -13,7 +13,7 @@ from metagene_classifier.errors import ConfigError, OutputError
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["begin_output_dir", "check_output_dir"]
+__all__ = ["begin_output_dir", "check_output_dir", "resumed_config"]
 
 CONFIG_FILE = "config.yaml"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
@@ -21,10 +21,15 @@ RUN_ENTRIES = ("best", "last", "history.jsonl", "validation", "tensorboard", CON
 # Keys that may differ between a run and its resumption: they never change what is learned, or only how long.
 FREE_KEYS = (
     "device",
+    "model.gradient_checkpointing",
+    "model.checkpoint_every",
+    "model.checkpoint_offload",
     "logging",
     "metrics",
     "training.max_epochs",
     "training.max_steps",
+    "training.fit",
+    "training.memory_limit",
     "training.max_tokens",
     "training.layout",
     "training.output_dir",
@@ -61,6 +66,18 @@ def check_output_dir(
         )
 
 
+def resumed_config(output_dir: Path, config: Config) -> Config:
+    """The configuration with what a run chose at its start and cannot change any more: its quantization.
+
+    Raises:
+        ConfigError: the run's own configuration cannot be read.
+    """
+    if config.model.quantization != "auto":
+        return config
+    chosen = load_config(output_dir / CONFIG_FILE).model.quantization
+    return config.model_copy(update={"model": config.model.model_copy(update={"quantization": chosen})})
+
+
 def begin_output_dir(output_dir: Path, config: Config, *, resume: bool) -> None:
     """Make the folder, remove the run that is to be replaced, and write the resolved configuration.
 
@@ -86,6 +103,7 @@ def _entries(output_dir: Path) -> list[str]:
 
 
 def _check_same_config(path: Path, config: Config, tell: Callable[[str], None]) -> None:
+    config = resumed_config(path.parent, config)
     before = _flat(load_config(path).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     changed = [key for key in now if before.get(key) != now[key]]
