@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from metagene_classifier.batching.micro_batches import padding_share, split_into_micro_batches
 from metagene_classifier.store.tokens import TokenStore
-from metagene_classifier.training.settings import DEFAULT_MAX_TOKENS
+from metagene_classifier.training.fitting import UNPLANNED_TOKENS
 from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
 
 READS_PER_STEP = 128
@@ -57,7 +57,7 @@ def main(quick: bool, json_path: Path | None) -> None:
     optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-4)
     padded = PaddedClassifier(small_llama(device)).train()
     padded_optimizer = torch.optim.AdamW(padded.parameters(), lr=1e-4)
-    max_tokens = DEFAULT_MAX_TOKENS[device.type]
+    max_tokens = UNPLANNED_TOKENS[device.type]
     random = np.random.default_rng(1)
 
     def our_step() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,15 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 # Weights far wider than a library's own: with those, attention is so even that one read leaking into the next
 # would hardly show.
 WIDE = 0.3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory) -> Iterator[None]:
+    """No test reads or writes the cache in the user's home, those that start processes included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MGC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("MGC_NO_CACHE", raising=False)
+        yield
 
 
 @dataclass(frozen=True)

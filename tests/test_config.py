@@ -58,7 +58,7 @@ def test_a_quantized_encoder_can_stand_below_adapters_or_a_head():
 
 
 def test_layers_are_not_frozen_within_a_frozen_encoder():
-    with pytest.raises(ConfigError, match="model.freeze: encoder trains none"):
+    with pytest.raises(ConfigError, match=r"model\.freeze: encoder trains none"):
         load_config(None, {"model.freeze": "encoder", "model.freeze_layers": 2})
 
 

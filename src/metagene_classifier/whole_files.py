@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from metagene_classifier.errors import MgcError, OutputError
 
-__all__ = ["check_output_file", "disk_full_is_clear", "partial_path", "whole_file"]
+__all__ = ["check_output_file", "disk_full_is_clear", "let_others_read", "partial_path", "whole_file"]
 
 ALMOST_NOTHING_BYTES = 2**20
 
@@ -102,3 +102,13 @@ def whole_file(path: Path, mode: str = "w", *, keep_partial: bool = False, **ope
             if not keep_partial:
                 partial.unlink(missing_ok=True)
             raise
+
+
+def let_others_read(folder: Path) -> None:
+    """Give a folder and its files the modes that new ones have here: safetensors are written for their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)

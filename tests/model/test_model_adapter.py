@@ -113,7 +113,7 @@ def test_all_that_learns_in_a_bert_gets_a_gradient(load, bert_encoder, chosen):
 def test_dropout_of_the_adapter_follows_the_token_and_each_layer_has_its_own(load, llama_encoder):
     layers = [module for module in adapted(load(llama_encoder)).modules() if isinstance(module, KeyedDropout)]
     assert len(layers) == 8
-    assert len({layer._module for layer in layers}) == 8
+    assert len({layer.module for layer in layers}) == 8
     assert {layer.rate for layer in layers} == {0.1}
 
 
@@ -123,7 +123,7 @@ def test_loaded_dropout_has_the_numbers_that_it_was_trained_with(load, llama_enc
     save_adapter(trained, tmp_path)
     again = load_adapter(load(llama_encoder), tmp_path, keys=TokenKeys(), trainable=True)
     numbers = [
-        {name: m._module for name, m in model.named_modules() if isinstance(m, KeyedDropout)}
+        {name: m.module for name, m in model.named_modules() if isinstance(m, KeyedDropout)}
         for model in (trained, again)
     ]
     assert numbers[0] == numbers[1]

@@ -80,9 +80,9 @@ def test_a_description_with_a_value_that_cannot_be_is_refused_by_key(model):
 
 
 def test_a_model_of_a_later_version_asks_for_an_upgrade(model):
-    edit_description(model, schema_version=2, something_new={"that": "this version does not know"})
+    edit_description(model, schema_version=3, something_new={"that": "this version does not know"})
     message = refusal(model)
-    assert "later version (schema 2, this one reads up to 1)" in message
+    assert "later version (schema 3, this one reads up to 2)" in message
     assert "upgrade" in message
 
 

@@ -13,8 +13,13 @@ from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget, is_out_of_memory
 from metagene_classifier.model.scoring import score_reads
 from metagene_classifier.training.loop import Loop
-from metagene_classifier.training.steps import MicroBatchTooLarge, Objective, backward_micro_batches
-from metagene_classifier.training.steps import StepReads, micro_batches_of
+from metagene_classifier.training.steps import (
+    MicroBatchTooLarge,
+    Objective,
+    StepReads,
+    backward_micro_batches,
+    micro_batches_of,
+)
 
 CPU = torch.device("cpu")
 FRAMING = Framing(prefix=(3,), suffix=(4,), pad_id=0, max_length=48, overlap=0.125)

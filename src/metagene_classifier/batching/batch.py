@@ -48,6 +48,11 @@ class TokenBatch:
         """How many segments there are."""
         return len(self.lengths)
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.ids.numel()
+
     def token_mask(self) -> torch.Tensor:
         """True where a token is of a segment and not padding; the shape of ``ids``."""
         if self.packed:

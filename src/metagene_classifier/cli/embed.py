@@ -7,7 +7,13 @@ from typing import Literal
 
 import click
 
-from metagene_classifier.cli.options import device_option, long_reads_option, scoring_memory_options, trust_option
+from metagene_classifier.cli.options import (
+    device_option,
+    long_reads_option,
+    quantization_option,
+    scoring_memory_options,
+    trust_option,
+)
 from metagene_classifier.console import say
 
 __all__ = ["command"]
@@ -19,6 +25,7 @@ __all__ = ["command"]
 @click.option("--input", "source", required=True, help="FASTA or FASTQ, any compression; - is standard input.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Ends in .npy, .parquet or .csv.")
 @scoring_memory_options
+@quantization_option
 @long_reads_option
 @device_option
 @click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
@@ -30,6 +37,7 @@ def command(
     output: Path,
     batch_size: int | None,
     max_tokens: int | None,
+    quantization: Literal["none", "int8", "nf4"] | None,
     long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     device_map: str | None,
@@ -55,6 +63,7 @@ def command(
         revision=revision,
         device=device,
         device_map=device_map,
+        quantization=quantization,
         batch_size=batch_size,
         max_tokens=max_tokens,
         long_reads=long_reads,

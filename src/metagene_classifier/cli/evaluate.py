@@ -11,6 +11,7 @@ from metagene_classifier.cli.options import (
     ckpt_option,
     device_option,
     long_reads_option,
+    quantization_option,
     scoring_memory_options,
     trust_option,
 )
@@ -38,6 +39,7 @@ __all__ = ["command"]
 @click.option("--labels-tsv", default=None, help="Table of read id and class (with --labels-from tsv).")
 @click.option("--skip-unknown", is_flag=True, help="Skip and count reads whose class the model does not have.")
 @scoring_memory_options
+@quantization_option
 @long_reads_option
 @device_option
 @trust_option
@@ -51,6 +53,7 @@ def command(
     skip_unknown: bool,
     batch_size: int | None,
     max_tokens: int | None,
+    quantization: Literal["none", "int8", "nf4"] | None,
     long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     trust_remote_code: bool,
@@ -70,7 +73,9 @@ def command(
     from metagene_classifier.report.evaluation import EVALUATION_FILES, write_evaluation
     from metagene_classifier.whole_files import check_output_file
 
-    model = open_model(ckpt, device=device, device_map=None, trust_remote_code=trust_remote_code, tell=say)
+    model = open_model(
+        ckpt, device=device, device_map=None, quantization=quantization, trust_remote_code=trust_remote_code, tell=say
+    )
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
     scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
     files, dataset, chosen = labelled_input(

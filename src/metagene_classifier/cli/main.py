@@ -25,8 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Score a trained model on labelled reads."),
     "embed": ("embed", "Write an embedding of every read, from a trained model or a bare encoder."),
     "check-data": ("check_data", "Check reads, labels and tokenizer before training; no model, no GPU."),
+    "plan": ("plan", "Show what each way to train takes of a card, and what fits; no model, no GPU."),
     "cut-reads": ("cut_reads", "Cut labelled reads from reference genomes."),
     "download": ("download", "Fetch an encoder from the Hugging Face Hub."),
+    "cache": ("cache", "List or remove what is kept on disk to save time."),
     "doctor": ("doctor", "Print versions, devices, caches and free disk for a bug report."),
 }
 

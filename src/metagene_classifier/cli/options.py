@@ -21,6 +21,7 @@ __all__ = [
     "config_options",
     "device_option",
     "long_reads_option",
+    "quantization_option",
     "scoring_memory_options",
     "trust_option",
 ]
@@ -103,6 +104,16 @@ def ckpt_option(command: Command) -> Command:
 def device_option(command: Command) -> Command:
     """``--device`` of commands that load a trained model."""
     return click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:N, mps or cpu.")(command)
+
+
+def quantization_option(command: Command) -> Command:
+    """``--quantization`` of the encoder that a model stands on."""
+    return click.option(
+        "--quantization",
+        type=click.Choice(["none", "int8", "nf4"]),
+        default=None,
+        help="Of the encoder's weights, for less memory; as the model was trained by default.",
+    )(command)
 
 
 def scoring_memory_options(command: Command) -> Command:

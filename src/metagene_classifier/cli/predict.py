@@ -11,6 +11,7 @@ from metagene_classifier.cli.options import (
     ckpt_option,
     device_option,
     long_reads_option,
+    quantization_option,
     scoring_memory_options,
     trust_option,
 )
@@ -25,6 +26,7 @@ __all__ = ["command"]
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="CSV; - is standard output.")
 @scoring_memory_options
 @click.option("--probabilities", is_flag=True, help="Add a column prob_<label> for every class.")
+@quantization_option
 @long_reads_option
 @device_option
 @click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
@@ -46,6 +48,7 @@ def command(
     batch_size: int | None,
     max_tokens: int | None,
     probabilities: bool,
+    quantization: Literal["none", "int8", "nf4"] | None,
     long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     device_map: str | None,
@@ -66,7 +69,14 @@ def command(
 
     if str(output) != "-":
         check_output_file(output, [source])
-    model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=say)
+    model = open_model(
+        ckpt,
+        device=device,
+        device_map=device_map,
+        quantization=quantization,
+        trust_remote_code=trust_remote_code,
+        tell=say,
+    )
     budget = token_budget(batch_size, max_tokens, model.description.max_length)
     scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
     labels = model.description.label_table()

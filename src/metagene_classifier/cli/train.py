@@ -32,9 +32,9 @@ def command(config: Path | None, settings: tuple[str, ...], resume: bool, overwr
 
     try:
         result = train(resolved, resume=resume, overwrite=overwrite, tell=say, write_card=_write_card)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         folder = Path(resolved.training.output_dir)
-        if (folder / "last").is_dir():
+        if (folder / "last").is_dir() and not stopped.args:  # else it was told already, and "last" is an older one
             say(f"stopped; everything is saved in {folder}/last: run the same command with --resume to go on")
         raise
     if is_first_rank():

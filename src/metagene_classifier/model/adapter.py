@@ -13,6 +13,7 @@ from torch import nn
 from metagene_classifier.errors import ConfigError, ModelFolderError
 from metagene_classifier.model.classifier import HEAD_DROPOUT
 from metagene_classifier.model.dropout import KeyedDropout, TokenKeys
+from metagene_classifier.model.dropped_linear import DroppedLinear
 from metagene_classifier.model.encoder import rest_unused_parts
 from metagene_classifier.model.quiet import quiet_transformers
 
@@ -122,5 +123,13 @@ def _use_keyed_dropout(adapted: Any, keys: TokenKeys) -> None:
             continue
         for adapter, dropout in dropouts.items():
             number += 1
-            if isinstance(dropout, nn.Dropout):
-                dropouts[adapter] = KeyedDropout(dropout.p, keys, number)
+            rate = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
+            keyed = KeyedDropout(rate, keys, number)
+            linear = module.lora_A[adapter] if adapter in module.lora_A else None
+            if type(linear) is nn.Linear and linear.bias is None:
+                module.lora_A[adapter] = DroppedLinear(linear, keyed)
+                dropouts[adapter] = nn.Identity()
+                # PEFT would keep a float32 copy of the input for each adapter; the layer itself knows what it needs.
+                module.cast_input_dtype_enabled = False
+            elif rate:
+                dropouts[adapter] = keyed

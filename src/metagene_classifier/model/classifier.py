@@ -63,7 +63,11 @@ class ReadClassifier(nn.Module):
         inputs = encoder_inputs(batch, attention=self.transformer.config._attn_implementation, causal=self._causal)
         device = batch.ids.device.type
         mixed = self.compute_dtype is not torch.float32
-        with torch.autocast(device, dtype=self.compute_dtype if mixed else None, enabled=mixed):
+        # Autocast's own cache would hold a copy of every weight that learns to the end of the pass, where the backward
+        # pass (recomputing, or not there at all) wants none; only layers that share weights gain by it.
+        cached = torch.is_grad_enabled() and not _is_checkpointed(self.transformer)
+        dtype = self.compute_dtype if mixed else None
+        with torch.autocast(device, dtype=dtype, enabled=mixed, cache_enabled=cached):
             hidden = self.encoder(**inputs).last_hidden_state
         real = hidden.flatten(0, 1)
         places = batch.real_places()
@@ -73,7 +77,27 @@ class ReadClassifier(nn.Module):
         """Class scores (logits), ``(segments, classes)`` float32."""
         if self.head is None:
             raise RuntimeError("an encoder without a head has no class scores")
-        pooled = self.embed(batch)
+        return self._scores(self.embed(batch))
+
+    def classify(self, pooled: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Class scores of what :meth:`embed` gave, with the dropout that the same segments get through the encoder.
+
+        Args:
+            pooled: ``(segments, hidden)`` float32.
+            keys: those of :class:`TokenBatch`, ``(segments,)`` int64.
+
+        Returns:
+            ``(segments, classes)`` float32.
+        """
+        self._keys.set_segments(keys)
+        return self._scores(pooled)
+
+    def _scores(self, pooled: torch.Tensor) -> torch.Tensor:
+        assert self.head is not None
         with torch.autocast(pooled.device.type, enabled=False):
             scores: torch.Tensor = self.head(self.dropout(pooled))
         return scores
+
+
+def _is_checkpointed(transformer: Any) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in transformer.modules())

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metagene_classifier.errors import ModelFolderError
+from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.reads.labels import ClassLabel, Labels
 from metagene_classifier.whole_files import whole_file
 
@@ -27,7 +28,8 @@ __all__ = [
 ]
 
 DESCRIPTION_FILE = "metagene_classifier.json"
-SCHEMA_VERSION = 1
+# 2: the encoder's quantization, and rows in its probe.
+SCHEMA_VERSION = 2
 # Above this size a file is known by its length alone: hashing a whole encoder would cost half a minute at each start.
 HASHED_BYTES = 256 * 2**20
 
@@ -50,6 +52,8 @@ class EncoderFacts(_Part):
     """What the configuration asked for; ``auto`` lets prediction follow its own device."""
     dtype: Literal["bfloat16", "float16", "float32"]
     compute_dtype: Literal["bfloat16", "float16", "float32"]
+    quantization: Quantization = "none"
+    """Of the encoder's linear layers while the model was trained."""
     probe: dict[str, list[float]]
 
 

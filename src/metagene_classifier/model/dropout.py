@@ -37,7 +37,8 @@ class TokenKeys:
 
     def set(self, batch: TokenBatch) -> None:
         """Take the keys of ``batch``; they hold until the next call, so that recomputation sees the same masks."""
-        self._segments = mix(batch.keys)
+        self.set_segments(batch.keys)
+        assert self._segments is not None
         if batch.packed:
             repeats = batch.lengths.to(self._segments.device)
             of_token = torch.repeat_interleave(self._segments, repeats, output_size=batch.ids.shape[1])[None, :]
@@ -45,11 +46,21 @@ class TokenKeys:
             of_token = self._segments[:, None]
         self._tokens = mix(of_token + batch.positions * 0x51ED270B)
 
-    def mask(self, shape: torch.Size, rate: float, module: int, device: torch.device) -> torch.Tensor:
-        """True where a value is kept; ``shape`` is ``(rows, tokens, features)`` or ``(segments, features)``."""
+    def set_segments(self, keys: torch.Tensor) -> None:
+        """Take the keys of segments that no longer have tokens, ``(segments,)`` int64: enough for pooled values."""
+        self._segments = mix(keys)
+        self._tokens = None
+
+    def source(self, shape: torch.Size, rate: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and the bank that :func:`kept_values` makes a mask of.
+
+        Args:
+            shape: of the values, ``(rows, tokens, features)`` or ``(segments, features)``.
+            rate: the share of values set to 0.
+            device: of the values.
+        """
         keys = cast(torch.Tensor, self._tokens if len(shape) == 3 else self._segments)
-        rows = mix(keys + module * 0x2545F491) & (BANK_ROWS - 1)
-        return self._bank(shape[-1], rate, device)[rows]
+        return keys, self._bank(shape[-1], rate, device)
 
     def _bank(self, features: int, rate: float, device: torch.device) -> torch.Tensor:
         found = self._banks.get((features, rate, device))
@@ -58,6 +69,17 @@ class TokenKeys:
             found = (torch.rand(BANK_ROWS, features, generator=generator) >= rate).to(device)
             self._banks[features, rate, device] = found
         return found
+
+
+def kept_values(keys: torch.Tensor, bank: torch.Tensor, module: int) -> torch.Tensor:
+    """True where a value is kept; ``(rows, tokens, features)`` or ``(segments, features)``.
+
+    Args:
+        keys: of tokens or segments, from :meth:`TokenKeys.source`.
+        bank: from there too.
+        module: the number of the dropout that asks.
+    """
+    return bank[mix(keys + module * 0x2545F491) & (BANK_ROWS - 1)]
 
 
 class KeyedDropout(nn.Module):
@@ -72,12 +94,19 @@ class KeyedDropout(nn.Module):
     def __init__(self, rate: float, keys: TokenKeys, module: int) -> None:
         super().__init__()
         self.rate = rate
+        self.module = module
         self._keys = keys
-        self._module = module
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Values of the same shape and type; unchanged outside training."""
         if not self.training or self.rate == 0.0:
             return values
-        kept = self._keys.mask(values.shape, self.rate, self._module, values.device)
-        return values * kept * (1.0 / (1.0 - self.rate))
+        return self.dropped(values, kept_values(*self.source(values), self.module))
+
+    def source(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the mask of these values is made of: keys and bank."""
+        return self._keys.source(values.shape, self.rate, values.device)
+
+    def dropped(self, values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """0 where a value is not kept, and scaled up elsewhere."""
+        return (values * kept).mul_(1.0 / (1.0 - self.rate))

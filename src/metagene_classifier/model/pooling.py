@@ -22,10 +22,9 @@ def pool(hidden: torch.Tensor, lengths: torch.Tensor, how: Pooling) -> torch.Ten
     Returns:
         ``(segments, hidden)`` in float32.
     """
-    hidden = hidden.float()
     lengths = lengths.to(hidden.device)
     if how in ("mean", "max"):
         # Each segment is reduced by itself in a fixed order, so neighbours never change its last bits.
-        return torch.segment_reduce(hidden, how, lengths=lengths, axis=0, unsafe=True)
+        return torch.segment_reduce(hidden.float(), how, lengths=lengths, axis=0, unsafe=True)
     ends = lengths.cumsum(0)
-    return hidden[ends - lengths if how == "cls" else ends - 1]
+    return hidden[ends - lengths if how == "cls" else ends - 1].float()

@@ -31,10 +31,11 @@ from metagene_classifier.model.devices import choose_device, choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder, probe_matches
 from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.quiet import quiet_transformers
 from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_tokenizer
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
-from metagene_classifier.whole_files import disk_full_is_clear
+from metagene_classifier.whole_files import disk_full_is_clear, let_others_read
 
 __all__ = ["LoadedModel", "find_model_folder", "load_model", "replace_folder", "restore_weights", "save_model"]
 
@@ -80,7 +81,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         with disk_full_is_clear(folder):
             new.mkdir(parents=True)
             write(new)
-            _let_others_read(new)
+            let_others_read(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -89,15 +90,6 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _let_others_read(folder: Path) -> None:
-    """Give every file the mode that new files have here: safetensors are written for their owner alone."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~umask)
 
 
 def find_model_folder(path: Path) -> Path | None:
@@ -119,6 +111,7 @@ def load_model(
     device_map: str | None = None,
     tell: Callable[[str], None],
     trust_remote_code: bool = False,
+    quantization: Quantization | None = None,
 ) -> LoadedModel:
     """Load a trained model for prediction.
 
@@ -128,6 +121,7 @@ def load_model(
         device_map: ``auto`` spreads the encoder over all devices.
         tell: called with lines for the user.
         trust_remote_code: run the Python files of the encoder's own repository.
+        quantization: of the encoder's linear layers; that which it was trained with by default.
 
     Raises:
         ModelFolderError: the folder is damaged, too new, or made for another encoder.
@@ -142,9 +136,22 @@ def load_model(
         asked=facts.asked_dtype, precision=precision, device=target, encoder_learns=False, tell=lambda line: None
     )
     name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
+    held = facts.quantization if quantization is None else quantization
+    if held != facts.quantization:
+        trained = _named(facts.quantization)
+        tell(f"{folder} was trained on {trained} and is used on {_named(held)}: scores shift a little")
     source = EncoderSource(name, None if facts.stored else facts.revision, trust_remote_code=trust_remote_code)
     try:
-        encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+        encoder = load_encoder(
+            source,
+            dtype=weights,
+            device=target,
+            seed=0,
+            device_map=device_map,
+            quantization=held,
+            compute_dtype=compute,
+            tell=tell,
+        )
     except EncoderError as error:
         raise EncoderError(f"{folder} stands on an encoder that cannot be loaded: {error}") from error
     if not probe_matches(encoder, facts.probe):
@@ -172,6 +179,10 @@ def load_model(
     if device_map is None:
         classifier.to(target)
     return LoadedModel(folder, classifier.eval(), tokenizer, description, target, layout)
+
+
+def _named(quantization: Quantization) -> str:
+    return "full weights" if quantization == "none" else f"{quantization} weights"
 
 
 def load_head(classifier: ReadClassifier, folder: Path) -> None:

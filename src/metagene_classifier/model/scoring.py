@@ -14,7 +14,7 @@ from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout, split_into_micro_batches
 from metagene_classifier.model.out_of_memory import TokenBudget, is_out_of_memory, release
 
-__all__ = ["probabilities_of", "score_reads"]
+__all__ = ["average_windows", "probabilities_of", "score_reads", "score_segments"]
 
 
 def score_reads(
@@ -47,14 +47,46 @@ def score_reads(
     Raises:
         DeviceMemoryError: a single segment does not fit.
     """
-    segments: list[npt.NDArray[np.int64]] = []
-    owners: list[int] = []
-    for number, tokens in enumerate(reads):
-        pieces = framing.segments(tokens)
-        segments += pieces
-        owners += [number] * len(pieces)
+    pieces = [framing.segments(tokens) for tokens in reads]
+    segments = [segment for piece in pieces for segment in piece]
+    values = score_segments(run, segments, framing, width=width, budget=budget, layout=layout, device=device)
+    if len(segments) == len(reads):
+        return values
     lengths = np.fromiter((len(segment) for segment in segments), np.int64, len(segments))
-    owner = np.asarray(owners, np.int64)
+    windows = np.fromiter((len(piece) for piece in pieces), np.int64, len(pieces))
+    return average_windows(values, windows, lengths)
+
+
+def score_segments(
+    run: Callable[[TokenBatch], torch.Tensor],
+    segments: Sequence[npt.NDArray[np.int64]],
+    framing: Framing,
+    *,
+    width: int,
+    budget: TokenBudget,
+    layout: Layout,
+    device: torch.device,
+    done: Callable[[npt.NDArray[np.int64]], None] = lambda members: None,
+) -> npt.NDArray[np.float32]:
+    """Values of the classifier for each segment; see :func:`score_reads`.
+
+    Args:
+        run: as there.
+        segments: token ids of each, special tokens included.
+        framing: how they were made.
+        width: values of a segment.
+        budget: tokens of a micro-batch.
+        layout: how segments lie in it.
+        device: the encoder's.
+        done: called after each micro-batch with the numbers of its segments.
+
+    Returns:
+        ``(segments, width)``, in the order of ``segments``.
+
+    Raises:
+        DeviceMemoryError: a single segment does not fit.
+    """
+    lengths = np.fromiter((len(segment) for segment in segments), np.int64, len(segments))
     values = np.zeros((len(segments), width), np.float32)
     todo = np.arange(len(segments))
     while len(todo):
@@ -64,7 +96,7 @@ def score_reads(
             chosen = todo[members]
             batch = collate(
                 [segments[index] for index in chosen],
-                owner[chosen],
+                chosen,
                 layout=layout,
                 padded_length=framing.max_length,
                 pad_id=framing.pad_id,
@@ -76,13 +108,29 @@ def score_reads(
                 break
             values[chosen] = found
             todo[members] = -1
+            done(chosen)
         todo = todo[todo >= 0]
-    if len(segments) == len(reads):
-        return values
+    return values
+
+
+def average_windows(
+    values: npt.NDArray[np.float32], windows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Average the values of each read's windows by their tokens.
+
+    Args:
+        values: of all windows, read after read; ``(segments, width)``.
+        windows: of each read; ``(reads,)``, summing to ``segments``.
+        lengths: tokens of each window, ``(segments,)``.
+
+    Returns:
+        ``(reads, width)``.
+    """
+    owner = np.repeat(np.arange(len(windows)), windows)
     weights = lengths.astype(np.float64)
-    sums = np.zeros((len(reads), width))
+    sums = np.zeros((len(windows), values.shape[1]))
     np.add.at(sums, owner, values * weights[:, None])
-    totals = np.bincount(owner, weights, minlength=len(reads))
+    totals = np.bincount(owner, weights, minlength=len(windows))
     averages: npt.NDArray[np.float32] = (sums / totals[:, None]).astype(np.float32)
     return averages
 

@@ -14,6 +14,7 @@ from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.saved import LoadedModel, find_model_folder, load_model
 from metagene_classifier.prediction.scorer import LongReads, Scorer
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
@@ -25,7 +26,13 @@ DEFAULT_MAX_TOKENS = {"cuda": 32768, "mps": 8192, "cpu": 2048}
 
 
 def open_model(
-    ckpt: str, *, device: str, device_map: str | None, trust_remote_code: bool, tell: Callable[[str], None]
+    ckpt: str,
+    *,
+    device: str,
+    device_map: str | None,
+    quantization: Quantization | None,
+    trust_remote_code: bool,
+    tell: Callable[[str], None],
 ) -> LoadedModel:
     """The trained model that ``--ckpt`` names.
 
@@ -35,7 +42,14 @@ def open_model(
     folder = find_model_folder(Path(ckpt))
     if folder is None:
         raise ModelFolderError(_no_model_there(ckpt))
-    return load_model(folder, device=device, device_map=device_map, tell=tell, trust_remote_code=trust_remote_code)
+    return load_model(
+        folder,
+        device=device,
+        device_map=device_map,
+        quantization=quantization,
+        tell=tell,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def scorer_for(
@@ -73,6 +87,7 @@ def embedder_for(
     revision: str | None,
     device: str,
     device_map: str | None,
+    quantization: Quantization | None,
     batch_size: int | None,
     max_tokens: int | None,
     long_reads: LongReads | None,
@@ -85,7 +100,14 @@ def embedder_for(
         MgcError: it is neither, or cannot be loaded.
     """
     if find_model_folder(Path(ckpt)) is not None:
-        model = open_model(ckpt, device=device, device_map=device_map, trust_remote_code=trust_remote_code, tell=tell)
+        model = open_model(
+            ckpt,
+            device=device,
+            device_map=device_map,
+            quantization=quantization,
+            trust_remote_code=trust_remote_code,
+            tell=tell,
+        )
         budget = token_budget(batch_size, max_tokens, model.description.max_length)
         return scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=True, tell=tell)
     tokenizer = choose_tokenizer(
@@ -109,7 +131,16 @@ def embedder_for(
         asked="auto", precision="bf16-mixed", device=target, encoder_learns=False, tell=lambda line: None
     )
     source = EncoderSource(ckpt, revision, trust_remote_code=trust_remote_code)
-    encoder = load_encoder(source, dtype=weights, device=target, seed=0, device_map=device_map)
+    encoder = load_encoder(
+        source,
+        dtype=weights,
+        device=target,
+        seed=0,
+        device_map=device_map,
+        quantization=quantization or "none",
+        compute_dtype=compute,
+        tell=tell,
+    )
     layout = choose_layout(encoder, "auto", "auto", compute, target)
     width = int(encoder.config.hidden_size)
     classifier = ReadClassifier(

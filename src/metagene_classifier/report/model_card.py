@@ -53,6 +53,7 @@ class ModelCardFacts:
         learning_rate: the highest.
         precision: ``bf16-mixed``, ``fp16-mixed`` or ``32``.
         hardware: the devices.
+        plan: of the memory, in a line; empty where there was none.
         training_seconds: wall clock.
         versions: package names and versions.
         command: that made the model.
@@ -77,6 +78,7 @@ class ModelCardFacts:
     learning_rate: float
     precision: str
     hardware: str
+    plan: str
     training_seconds: float
     versions: Mapping[str, str]
     command: str
@@ -231,6 +233,7 @@ def _training(facts: ModelCardFacts) -> str:
             ["Precision", facts.precision],
             ["Tokenizer", facts.tokenizer],
             ["Hardware", facts.hardware],
+            *([["Memory", facts.plan]] if facts.plan else []),
             ["Time", taken],
             ["Versions", ", ".join(f"{name} {version}" for name, version in facts.versions.items())],
         ],

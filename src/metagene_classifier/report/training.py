@@ -16,7 +16,7 @@ from metagene_classifier.training.run import RunFacts, TrainingResult
 
 __all__ = ["write_model_card", "write_training_report"]
 
-PACKAGES = ("metagene-classifier", "torch", "transformers", "peft", "accelerate", "tokenizers")
+PACKAGES = ("metagene-classifier", "torch", "transformers", "peft", "accelerate", "tokenizers", "bitsandbytes")
 
 
 def write_model_card(folder: Path, facts: RunFacts, *, command: str) -> None:
@@ -45,7 +45,8 @@ def write_training_report(output_dir: Path, result: TrainingResult, *, command: 
             "Validation reads": f"{len(facts.data.validation):,}",
             "Steps": f"{facts.state.step:,} ({facts.state.finished})",
             "Best": f"step {facts.state.best_step:,}, {config.training.early_stopping.metric}",
-            "Device": f"{facts.device}, weights in {facts.weights_dtype}",
+            "Device": _device(facts),
+            **({"Plan": facts.plan} if facts.plan else {}),
             "Time": f"{facts.state.seconds:.0f} s in training steps",
             "Versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
             "Command": command,
@@ -83,12 +84,19 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         reads_per_step=facts.reads_per_step,
         learning_rate=config.optimizer.lr,
         precision=config.training.precision,
-        hardware=f"{facts.device}, weights in {facts.weights_dtype}",
+        hardware=_device(facts),
+        plan=facts.plan,
         training_seconds=state.seconds,
         versions=_versions(),
         command=command,
         metrics=facts.metrics,
     )
+
+
+def _device(facts: RunFacts) -> str:
+    quantization = facts.config.model.quantization
+    weights = facts.weights_dtype if quantization in ("auto", "none") else f"{quantization} and {facts.weights_dtype}"
+    return f"{facts.device}, weights in {weights}"
 
 
 def _what_is_trained(facts: RunFacts) -> str:

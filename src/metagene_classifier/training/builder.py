@@ -19,6 +19,7 @@ from metagene_classifier.model.devices import choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, WeightProbe, load_encoder, weight_probe
 from metagene_classifier.model.packing import choose_layout
+from metagene_classifier.model.quantization import Quantization, quantization_of
 
 __all__ = ["BuiltClassifier", "build_classifier", "encoder_learns", "set_training"]
 
@@ -30,6 +31,7 @@ class BuiltClassifier:
     classifier: ReadClassifier
     layout: Layout
     weights_dtype: torch.dtype
+    quantization: Quantization
     probe: WeightProbe
 
 
@@ -64,7 +66,21 @@ def build_classifier(
         tell=tell,
     )
     source = EncoderSource(model.encoder_path, model.revision, model.init == "random", model.trust_remote_code)
-    encoder = load_encoder(source, dtype=weights, device=device, seed=config.seed)
+    encoder = load_encoder(
+        source,
+        dtype=weights,
+        device=device,
+        seed=config.seed,
+        quantization="none" if model.quantization == "auto" else model.quantization,
+        compute_dtype=compute,
+        tell=tell,
+    )
+    quantization = quantization_of(encoder)
+    if learns and quantization != "none":
+        raise ConfigError(
+            f"model.encoder_path: the weights of {model.encoder_path} are quantized to {quantization} and cannot learn: "
+            "train adapters (model.lora.enabled: true), or name the encoder that it was made from"
+        )
     probe = weight_probe(encoder)
     layout = choose_layout(encoder, config.training.layout, model.attention, compute, device)
     keys = TokenKeys()
@@ -100,7 +116,7 @@ def build_classifier(
     ).to(device)
     if config.training.torch_compile:
         transformer.compile(dynamic=True)
-    return BuiltClassifier(classifier, layout, weights, probe)
+    return BuiltClassifier(classifier, layout, weights, quantization, probe)
 
 
 def _frozen_layers(encoder: Any, count: int) -> tuple[str, ...]:

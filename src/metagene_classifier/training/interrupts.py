@@ -33,6 +33,11 @@ class StopRequest:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @property
+    def asked_here(self) -> bool:
+        """Whether this process was asked to stop, whatever the other ranks were."""
+        return self._asked
+
     def asked(self, accelerator: Any) -> bool:
         """Whether any rank was asked to stop; all ranks get the same answer."""
         if accelerator.num_processes == 1:

@@ -13,7 +13,7 @@ from metagene_classifier.errors import ConfigError, OutputError
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["begin_output_dir", "check_output_dir", "resumed_config"]
+__all__ = ["begin_output_dir", "check_output_dir", "resumed_config", "with_quantization"]
 
 CONFIG_FILE = "config.yaml"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
@@ -74,7 +74,11 @@ def resumed_config(output_dir: Path, config: Config) -> Config:
     """
     if config.model.quantization != "auto":
         return config
-    chosen = load_config(output_dir / CONFIG_FILE).model.quantization
+    return with_quantization(config, load_config(output_dir / CONFIG_FILE).model.quantization)
+
+
+def with_quantization(config: Config, chosen: str) -> Config:
+    """The configuration with its quantization chosen; what else is ``auto`` may be another on another device."""
     return config.model_copy(update={"model": config.model.model_copy(update={"quantization": chosen})})
 
 

@@ -22,13 +22,17 @@ from metagene_classifier.model.saved import restore_weights, save_model
 from metagene_classifier.model.scoring import probabilities_of
 from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
 from metagene_classifier.training.data import TrainingData, load_training_data
+from metagene_classifier.training.embeddings import StoredEmbeddings
 from metagene_classifier.training.exchange import share_weights
+from metagene_classifier.training.fitting import Fitted, fit_to_device
+from metagene_classifier.training.from_embeddings import FromEmbeddings
+from metagene_classifier.training.head_only import embeddings_for_head
 from metagene_classifier.training.history import History, trackers_for
-from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop
+from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop, Route
 from metagene_classifier.training.optimizer import make_optimizer
-from metagene_classifier.training.output import begin_output_dir, check_output_dir
+from metagene_classifier.training.output import begin_output_dir, check_output_dir, resumed_config, with_quantization
 from metagene_classifier.training.schedule import make_schedule, warmup_for
-from metagene_classifier.training.settings import DEFAULT_MAX_TOKENS, describe, loop_settings, objective_of
+from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
 from metagene_classifier.training.steps import Objective
 from metagene_classifier.training.through_encoder import ThroughEncoder
@@ -45,6 +49,7 @@ class RunFacts:
     state: RunState
     device: str
     weights_dtype: str
+    plan: str
     reads_per_step: int
     metrics: ClassificationMetrics | None
 
@@ -93,10 +98,16 @@ def train(
     if config.model.device_map is not None:
         raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
+    if resume:
+        config = resumed_config(output_dir, config)
     data = load_training_data(config, tell)
     device = own_device(choose_device(config.device, tell))
-    built = build_classifier(config, classes=len(data.labels), device=device, tell=tell)
+    fitted = fit_to_device(config, data, device, tell)
+    config = with_quantization(config, fitted.config.model.quantization)
+    built = build_classifier(fitted.config, classes=len(data.labels), device=device, tell=tell)
     objective = objective_of(config, data)
+    budget = TokenBudget(fitted.max_tokens, tell, fitted.advice)
+    embeddings = embeddings_for_head(fitted.config, data, built, budget=budget, device=device, tell=tell)
     begin_output_dir(output_dir, config, resume=resume)  # from here on the old run is gone
     logging = config.logging
     trackers = trackers_for(
@@ -111,7 +122,10 @@ def train(
     )
     if trackers:
         accelerator.init_trackers(logging.wandb_project, init_kwargs={"wandb": {"entity": logging.wandb_entity}})
-    loop = _make_loop(config, data, built, objective, accelerator, output_dir, resume, write_card, tell)
+    loop = _make_loop(
+        *(config, fitted, data, built, objective, budget, embeddings),
+        *(accelerator, output_dir, resume, write_card, tell),
+    )
     started = time.monotonic()
     try:
         state = loop.run()
@@ -129,16 +143,26 @@ def train(
     if kept_best and not config.training.checkpoint.save_last and is_first_rank():
         shutil.rmtree(output_dir / "last")  # it was kept that long so that the run could be resumed
     facts = RunFacts(
-        config, data, state, str(device), dtype_name(built.weights_dtype), loop.settings.reads_per_step, metrics
+        config,
+        data,
+        state,
+        str(device),
+        dtype_name(built.weights_dtype),
+        fitted.line,
+        loop.settings.reads_per_step,
+        metrics,
     )
     return TrainingResult(folder, metrics, loop.history.rows, facts)
 
 
 def _make_loop(
     config: Config,
+    fitted: Fitted,
     data: TrainingData,
     built: BuiltClassifier,
     objective: Objective,
+    budget: TokenBudget,
+    embeddings: dict[str, StoredEmbeddings] | None,
     accelerator: Any,
     output_dir: Path,
     resume: bool,
@@ -173,19 +197,7 @@ def _make_loop(
         tell(f"resuming in epoch {state.epoch + 1} after step {state.step}")
 
     compute_auroc = config.metrics.compute_auroc or settings.metric == "auroc"
-    asked = config.training.max_tokens
-    budget = TokenBudget(DEFAULT_MAX_TOKENS[accelerator.device.type] if asked == "auto" else asked, tell)
-    route = ThroughEncoder(
-        classifier=classifier,
-        train=data.train,
-        validation=data.validation,
-        framing=data.framing,
-        objective=objective,
-        budget=budget,
-        layout=built.layout,
-        seed=config.seed,
-        accelerator=accelerator,
-    )
+    route = _route(config, data, built, objective, budget, embeddings, accelerator)
 
     def evaluate() -> ClassificationMetrics:
         classifier.eval()
@@ -198,7 +210,7 @@ def _make_loop(
     def write_model(folder: Path, metrics: ClassificationMetrics | None) -> None:
         save_model(folder, classifier, data.tokenizer, describe(config, data, built))
         device, dtype = str(accelerator.device), dtype_name(built.weights_dtype)
-        write_card(folder, RunFacts(config, data, state, device, dtype, settings.reads_per_step, metrics))
+        write_card(folder, RunFacts(config, data, state, device, dtype, fitted.line, settings.reads_per_step, metrics))
 
     set_training(classifier, config.model.freeze)
     return Loop(
@@ -217,6 +229,39 @@ def _make_loop(
         history=History(output_dir / "history.jsonl" if is_first_rank() else None, state.step if resume else None),
         tell=tell,
         window=window,
+    )
+
+
+def _route(
+    config: Config,
+    data: TrainingData,
+    built: BuiltClassifier,
+    objective: Objective,
+    budget: TokenBudget,
+    embeddings: dict[str, StoredEmbeddings] | None,
+    accelerator: Any,
+) -> Route:
+    if embeddings is not None:
+        return FromEmbeddings(
+            classifier=built.classifier,
+            train=embeddings["training"],
+            classes=data.train.classes,
+            validation=embeddings["validation"],
+            objective=objective,
+            budget=budget,
+            seed=config.seed,
+            accelerator=accelerator,
+        )
+    return ThroughEncoder(
+        classifier=built.classifier,
+        train=data.train,
+        validation=data.validation,
+        framing=data.framing,
+        objective=objective,
+        budget=budget,
+        layout=built.layout,
+        seed=config.seed,
+        accelerator=accelerator,
     )
 
 

@@ -26,10 +26,6 @@ from metagene_classifier.training.steps import Objective, balanced_weights
 
 __all__ = ["describe", "loop_settings", "objective_of"]
 
-# Tokens of a micro-batch where nobody has said otherwise. METAGENE-1 with adapters keeps about 8 MiB a token without
-# checkpointing, so on CUDA this is what a 24 GB card holds beside the weights.
-DEFAULT_MAX_TOKENS = {"cuda": 1024, "mps": 4096, "cpu": 4096}
-
 
 def loop_settings(config: Config, data: TrainingData, accelerator: Any) -> LoopSettings:
     """The values that the loop acts on."""
@@ -85,6 +81,7 @@ def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> Mode
             architecture=type(built.classifier.transformer).__name__,
             hidden_size=facts.hidden_size,
             vocab_size=facts.vocab_size,
+            quantization=built.quantization,
             asked_dtype=model.dtype,
             dtype=dtype_name(built.weights_dtype),
             compute_dtype=dtype_name(built.classifier.compute_dtype),

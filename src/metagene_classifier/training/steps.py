@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from metagene_classifier.store.scatter import scatter
 from metagene_classifier.store.tokens import TokenStore
 
 __all__ = [
+    "MicroBatch",
     "MicroBatchTooLarge",
     "Objective",
     "StepReads",
@@ -41,6 +43,24 @@ class MicroBatchTooLarge(Exception):
         super().__init__(f"out of memory with {tokens} tokens")
         self.tokens = tokens
         self.segments = segments
+
+
+class MicroBatch(Protocol):
+    """What goes through the classifier at once: segments' tokens, or their pooled hidden states."""
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+
+    @property
+    def tokens(self) -> int:
+        """What counts against the token budget."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on ``device``."""
+
+
+Batch = TypeVar("Batch", bound=MicroBatch)
 
 
 @dataclass(frozen=True)
@@ -134,8 +154,8 @@ def balanced_weights(classes: npt.NDArray[np.int32], count: int) -> torch.Tensor
 
 
 def backward_micro_batches(
-    classifier: Any,
-    parts: list[tuple[TokenBatch, torch.Tensor]],
+    classifier: Callable[[Batch], torch.Tensor],
+    parts: Iterable[tuple[Batch, torch.Tensor]],
     objective: Objective,
     *,
     divisor: float,
@@ -146,7 +166,7 @@ def backward_micro_batches(
 
     Args:
         classifier: gives class scores for a batch.
-        parts: from :func:`micro_batches_of`.
+        parts: micro-batches (as from :func:`micro_batches_of`) and the classes of their segments.
         objective: the loss.
         divisor: weight of the step's reads over all ranks, divided by the ranks (whose gradients are averaged).
         device: of the classifier.
@@ -162,14 +182,14 @@ def backward_micro_batches(
     for batch, classes in parts:
         loss = _backward(classifier, batch, classes, objective, divisor=divisor, device=device, accelerator=accelerator)
         if loss is None:
-            raise MicroBatchTooLarge(batch.ids.numel(), batch.segments)
+            raise MicroBatchTooLarge(batch.tokens, batch.segments)
         total += loss
     return total
 
 
 def _backward(
-    classifier: Any,
-    batch: TokenBatch,
+    classifier: Callable[[Batch], torch.Tensor],
+    batch: Batch,
     classes: torch.Tensor,
     objective: Objective,
     *,

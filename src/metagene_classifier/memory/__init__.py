@@ -1,0 +1,1 @@
+"""What a run takes of a device's memory, and the plan that fits it."""

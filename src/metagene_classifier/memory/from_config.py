@@ -1,0 +1,80 @@
+"""The edge of this stage: from a configuration to the values that the plan and the fit take."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metagene_classifier.config import Config, ModelConfig
+from metagene_classifier.memory.device import Kind
+from metagene_classifier.memory.fit import FitRequest
+from metagene_classifier.memory.ways import Compute, Learns, StepFacts
+
+__all__ = ["fit_request", "learns_of", "step_facts"]
+
+_OF_PRECISION: dict[str, Compute] = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16", "32": "float32"}
+
+
+def learns_of(model: ModelConfig) -> Learns:
+    """What is trained: all weights, the adapter, or the head alone."""
+    if model.init == "random" or (model.freeze == "none" and not model.lora.enabled):
+        return "all"
+    return "head" if model.freeze == "encoder" else "adapter"
+
+
+def fit_request(config: Config) -> FitRequest:
+    """What was set of quantization, checkpointing and micro-batch, and what is left to choose."""
+    model, training = config.model, config.training
+    return FitRequest(
+        learns=learns_of(model),
+        quantization=model.quantization,
+        checkpointing=model.gradient_checkpointing,
+        checkpoint_every=model.checkpoint_every,
+        checkpoint_offload=model.checkpoint_offload,
+        max_tokens=training.max_tokens,
+        reads_per_step=training.batch_size * training.grad_accum_steps,
+    )
+
+
+def step_facts(config: Config, *, kind: Kind, bfloat16: bool, classes: int) -> StepFacts:
+    """Number formats, adapters, optimizer and attention of a run, as they will be on such a device.
+
+    Follows ``model/devices.py`` and ``model/packing.py``.
+
+    Args:
+        config: of the run.
+        kind: of device.
+        bfloat16: whether it computes in bfloat16.
+        classes: outputs of the head.
+    """
+    model, training = config.model, config.training
+    compute = _OF_PRECISION[training.precision]
+    if kind == "cpu":
+        compute = "float32"
+    elif kind == "cuda" and compute == "bfloat16" and not bfloat16:
+        compute = "float16"
+    asked: Literal["auto"] | Compute = model.dtype
+    if asked == "auto":
+        weight_bytes, learning_bytes = (4 if compute == "float32" else 2), 4
+    else:
+        compute = compute if asked == "float32" else asked
+        weight_bytes = learning_bytes = 4 if asked == "float32" else 2
+    lora = model.lora
+    return StepFacts(
+        weight_bytes=weight_bytes,
+        learning_weight_bytes=learning_bytes,
+        compute=compute,
+        lora_r=lora.r,
+        lora_targets=lora.target_modules if isinstance(lora.target_modules, str) else tuple(lora.target_modules),
+        lora_dropout=lora.dropout > 0,
+        optimizer=config.optimizer.name,
+        classes=classes,
+        attention=_attention(training.layout, model.attention, kind, compute),
+        freeze_layers=model.freeze_layers,
+    )
+
+
+def _attention(layout: str, attention: str, kind: Kind, compute: Compute) -> Literal["varlen", "sdpa", "mask"]:
+    kernel = kind == "cuda" and compute != "float32" and attention not in ("sdpa", "eager")
+    if layout == "packed":
+        return "varlen" if kernel else "mask"
+    return "varlen" if layout == "auto" and kernel else "sdpa"

@@ -1,0 +1,165 @@
+"""``training.fit``: what a run leaves open of quantization, checkpointing and micro-batch, chosen for its device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from metagene_classifier.config import Config
+from metagene_classifier.errors import ConfigError, EncoderError
+from metagene_classifier.hub import encoder_config_for
+from metagene_classifier.memory.budget import MOST_TOKENS, Lengths, fits, need_of
+from metagene_classifier.memory.device import DeviceMemory, device_memory
+from metagene_classifier.memory.fit import FitChoice, FitRequest, candidate_ways, choose_fit
+from metagene_classifier.memory.from_config import fit_request, step_facts
+from metagene_classifier.memory.reserve import CONTEXT_BYTES
+from metagene_classifier.memory.shape import EncoderShape, encoder_shape
+from metagene_classifier.memory.units import parse_memory
+from metagene_classifier.training.data import TrainingData
+
+__all__ = ["UNPLANNED_TOKENS", "Fitted", "fit_to_device", "lengths_of"]
+
+# Tokens of a micro-batch where no plan was made. METAGENE-1 with adapters keeps about 8 MiB a token without
+# checkpointing, so on CUDA this is what a 24 GB card holds beside the weights.
+UNPLANNED_TOKENS = {"cuda": 1024, "mps": MOST_TOKENS["mps"], "cpu": MOST_TOKENS["cpu"]}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A configuration in which nothing that decides memory is open any more.
+
+    Attributes:
+        config: of the run.
+        max_tokens: tokens of a micro-batch.
+        line: what was chosen and why; empty where no plan was made.
+        advice: what would hold one read of so many tokens, for a run whose plan was wrong.
+    """
+
+    config: Config
+    max_tokens: int
+    line: str
+    advice: Callable[[int], str]
+
+
+def fit_to_device(config: Config, data: TrainingData, device: torch.device, tell: Callable[[str], None]) -> Fitted:
+    """Choose what is ``auto`` from the plan of what fits, before any weight is loaded.
+
+    Only quantization, checkpointing and the micro-batch are chosen, so a step covers the same reads on any device. On
+    several ranks all choose by the device with the least memory.
+
+    Args:
+        config: of the run; what it sets is kept.
+        data: the reads, whose lengths count.
+        device: of this rank.
+        tell: called with the choice and its reason.
+
+    Raises:
+        ConfigError: what is set cannot fit, or nothing does; the line says what would.
+    """
+    if config.training.fit == "off":
+        return _unplanned(config, device)
+    model = config.model
+    try:
+        facts = encoder_config_for(model.encoder_path, model.revision, trust_remote_code=model.trust_remote_code)
+        shape = encoder_shape(facts, name=model.encoder_path)
+    except EncoderError as error:
+        tell(f"no plan of memory was made: {error}")
+        return _unplanned(config, device)
+    memory = _least_memory(device_memory(device, config.training.memory_limit))
+    request, lengths = fit_request(config), lengths_of(data)
+    step = step_facts(config, kind=memory.kind, bfloat16=memory.bfloat16, classes=len(data.labels))
+    try:
+        choice = choose_fit(shape, request=request, facts=step, memory=memory, lengths=lengths)
+    except ConfigError as error:
+        sure = "" if shape.exact else " (an estimate for this architecture)"
+        raise ConfigError(f"{error}{sure}; training.fit: off tries it all the same") from error
+    _limit(device, config.training.memory_limit)
+    line = choice.line()
+    tell(line)
+    return Fitted(
+        config=_with(
+            config,
+            quantization=choice.quantization,
+            gradient_checkpointing=choice.gradient_checkpointing,
+            checkpoint_every=choice.checkpoint_every,
+            checkpoint_offload=choice.checkpoint_offload,
+        ),
+        max_tokens=choice.max_tokens,
+        line=line.removeprefix("plan: "),
+        advice=lambda tokens: _lesser_way(shape, choice, request, tokens),
+    )
+
+
+def lengths_of(data: TrainingData) -> Lengths:
+    """How long the segments of a run's reads are, special tokens included."""
+    around = data.framing.max_length - data.framing.capacity
+    longest, total, reads = 1, 0, 0
+    for store in (data.train, data.validation):
+        if len(store):
+            lengths = store.lengths.clip(max=data.framing.capacity) + around
+            longest = max(longest, int(lengths.max()))
+            total += int(lengths.sum())
+            reads += len(store)
+    return Lengths(longest=longest, mean=max(1.0, total / max(reads, 1)))
+
+
+def _unplanned(config: Config, device: torch.device) -> Fitted:
+    """What is open gets the value that changes least."""
+    model, asked = config.model, config.training.max_tokens
+    return Fitted(
+        config=_with(
+            config,
+            quantization="none" if model.quantization == "auto" else model.quantization,
+            gradient_checkpointing=model.gradient_checkpointing is True,
+            checkpoint_every=1 if model.checkpoint_every == "auto" else model.checkpoint_every,
+            checkpoint_offload=model.checkpoint_offload is True,
+        ),
+        max_tokens=UNPLANNED_TOKENS[device.type] if asked == "auto" else asked,
+        line="",
+        advice=lambda tokens: "'mgc plan' shows what would hold it, and training.fit: auto chooses it",
+    )
+
+
+def _with(config: Config, **model: object) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update=model)})
+
+
+def _least_memory(mine: DeviceMemory) -> DeviceMemory:
+    """Of all ranks, so that they make the same choice."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return mine
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    PartialState(cpu=mine.kind == "cpu")
+    gathered: list[DeviceMemory] = gather_object([mine])
+    return min(gathered, key=lambda one: one.bytes)
+
+
+def _limit(device: torch.device, limit: str | None) -> None:
+    """Hold the allocator to the limit; the context has its part of it."""
+    if limit is None or device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = (parse_memory(limit, "training.memory_limit") - CONTEXT_BYTES) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(share, 0.0)), device)
+
+
+def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tokens: int) -> str:
+    """The next way that takes less than the one that failed."""
+    lengths = Lengths(longest=tokens, mean=tokens)
+    failed = need_of(shape, choice.way, choice.facts, choice.memory, lengths, tokens)
+    free = FitRequest(request.learns, reads_per_step=request.reads_per_step)
+    layers = shape.layers - choice.facts.freeze_layers
+    for way in candidate_ways(free, layers, choice.memory, one_by_one=shape.exact):
+        need = need_of(shape, way, choice.facts, choice.memory, lengths, tokens)
+        if need.peak < 0.9 * failed.peak and fits(need, choice.memory):
+            settings = [f"model.quantization: {way.quantization}"]
+            if way.checkpoint_every:
+                settings += ["model.gradient_checkpointing: true", f"model.checkpoint_every: {way.checkpoint_every}"]
+            settings += ["model.checkpoint_offload: true"] if way.offload else []
+            return f"{way.words(choice.facts.compute)} takes less: set {', '.join(settings)} ('mgc plan' shows all)"
+    return "nothing takes much less: use a shorter tokenizer.max_length or another card ('mgc plan' shows all)"
