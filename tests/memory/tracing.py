@@ -11,11 +11,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from quantized_fakes import buffers_of, kernels_as_on_cuda, quantize
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from quantized_fakes import buffers_of, kernels_as_on_cuda, quantize
 
 from metagene_classifier.batching.batch import TokenBatch, collate
 from metagene_classifier.memory.parts import StepSetup

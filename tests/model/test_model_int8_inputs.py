@@ -34,7 +34,8 @@ def test_gradients_are_the_same_and_the_input_is_gone(layer, kernel, monkeypatch
         given = values.clone().requires_grad_()
         out = layer.train()(given * 1)
         node = out.grad_fn
-        held.append([t for t in (getattr(node, "A", None), *getattr(node, "tensors", ())) if t is not None and t.numel()])
+        kept = (getattr(node, "A", None), *getattr(node, "tensors", ()))
+        held.append([tensor for tensor in kept if tensor is not None and tensor.numel()])
         out.square().sum().backward()
         gradients.append(given.grad)
         forget_inputs(layer)

@@ -147,6 +147,10 @@ def _llama_layer(shape: EncoderShape, how: Arithmetic, tokens: int) -> LayerByte
     cast = c * hidden if how.casts else 0
     to_up = _made(how, hidden, wide, how.weight_in_forward(up), adapter_up)
     alone = 4 * s * hidden + max(3 * c * wide, c * wide + cast + to_up)
+    # Or, while keys are rotated: queries, keys and values, rotated queries, and three terms of the rotated keys.
+    queries, keys = tokens * shape.heads * shape.head_dim, tokens * shape.kv_heads * shape.head_dim
+    rotation = c * (queries + 2 * keys) + s * max(3 * queries, queries + 3 * keys)
+    alone = max(alone, 3 * s * hidden + rotation)
     copies = c * sum(linears[name].weights for name in ("q_proj", "k_proj", "v_proj")) if how.casts else 0
     return LayerBytes(
         kept=kept,

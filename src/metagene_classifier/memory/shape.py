@@ -60,9 +60,9 @@ class EncoderShape:
         quantizable_parameters: weights of the linear layers inside the layers.
         linears: linear layers of one layer, in the order in which they run.
         gated: whether the MLP multiplies two projections, as Llama's does.
-        eager_attention: whether its attention has no other form than one with a number for each head and pair of tokens.
-        attention_dropout: whether it drops such numbers in training, which not every device computes without them.
         exact: whether what a step keeps and needs was derived for this architecture; otherwise it is a cautious guess.
+        eager_attention: whether its attention knows no other form than with a number for each head and pair of tokens.
+        attention_dropout: whether such numbers are dropped in training, which not every device does without them.
     """
 
     name: str

@@ -125,7 +125,7 @@ def _use_keyed_dropout(adapted: Any, keys: TokenKeys) -> None:
             number += 1
             rate = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
             keyed = KeyedDropout(rate, keys, number)
-            linear = module.lora_A[adapter] if adapter in module.lora_A else None
+            linear = dict(module.lora_A).get(adapter)  # an embedding's adapter is no linear layer
             if type(linear) is nn.Linear and linear.bias is None:
                 module.lora_A[adapter] = DroppedLinear(linear, keyed)
                 dropouts[adapter] = nn.Identity()

@@ -134,6 +134,8 @@ def register_varlen() -> None:
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
         """``(1, heads, tokens, width)`` to ``(1, tokens, heads, width)``."""
+        # Rotation makes float32 of them where weights learn, and autocast does not know this operator.
+        query, key = query.to(value.dtype), key.to(value.dtype)
         causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", False))
         groups = query.shape[1] // key.shape[1]
         if groups > 1:

@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.errors import OutputError
-from metagene_classifier.whole_files import disk_full_is_clear
 
 __all__ = ["READS_PER_BLOCK", "EmbeddingFiles", "StoredEmbeddings", "Windows", "windows_of"]
 
@@ -198,9 +197,13 @@ class _Places:
 @contextmanager
 def _clear_errors(folder: Path) -> Iterator[None]:
     try:
-        with disk_full_is_clear(folder):
-            yield
+        yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"no space left on the disk of {folder}: free some and run the same command again, which goes on with "
+                "the blocks that are missing; or set MGC_CACHE to a folder on another disk"
+            ) from error
         raise OutputError(
             f"cannot write the embeddings in {folder} ({error.strerror or error}): set MGC_CACHE to another folder"
         ) from error
