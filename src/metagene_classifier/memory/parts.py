@@ -204,7 +204,8 @@ def _most(layer: LayerBytes, setup: StepSetup, shape: EncoderShape, tokens: int)
             moments.append((held, layer.alone))
             # What needs no gradient is not taken to the host. What is, comes back for the recomputation alone.
             offloaded = setup.checkpoint_offload and not first
-            again = own if offloaded else layer.given + own - layer.given_again
+            counted = 0 if first and layer.first_less else layer.given_again
+            again = own if offloaded else layer.given + own - counted
             back = layer.given - layer.given_again if offloaded else 0
             moments.append((held + again, max(layer.backward, layer.again + back)))
             held += 0 if offloaded else layer.given

@@ -30,5 +30,6 @@ def parse_memory(text: str, where: str = "memory") -> int:
 
 
 def gib_text(amount: float) -> str:
-    """Bytes in GiB, to one decimal and without the unit."""
-    return f"{amount / GIB:.1f}"
+    """Bytes in GiB, without the unit: to one decimal, and of less than a tenth to two digits that count."""
+    gib = amount / GIB
+    return f"{gib:.1f}" if gib == 0 or gib >= 0.095 else f"{gib:.2g}" if gib >= 0.0001 else "0.0001"
