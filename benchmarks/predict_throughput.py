@@ -31,9 +31,9 @@ from setting import (
 from training_throughput import reads_per_second
 
 from metagene_classifier.model.out_of_memory import TokenBudget
-from metagene_classifier.prediction.opening import DEFAULT_MAX_TOKENS
 from metagene_classifier.prediction.reads import call_reads
 from metagene_classifier.prediction.scorer import Scorer, StreamReport
+from metagene_classifier.prediction.token_budget import DEFAULT_MAX_TOKENS
 from metagene_classifier.reads.labels import ClassLabel, Labels
 
 PADDED_READS = 16

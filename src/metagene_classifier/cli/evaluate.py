@@ -69,15 +69,16 @@ def command(
     if bool(sources) == bool(split):
         raise ConfigError("say what to evaluate on: either --input FILE or --split train|val|test")
     from metagene_classifier.prediction.evaluation import evaluate_model, labelled_input
-    from metagene_classifier.prediction.opening import open_model, scorer_for, token_budget
+    from metagene_classifier.prediction.opening import open_model, scorer_for
     from metagene_classifier.report.evaluation import EVALUATION_FILES, write_evaluation
     from metagene_classifier.whole_files import check_output_file
 
     model = open_model(
         ckpt, device=device, device_map=None, quantization=quantization, trust_remote_code=trust_remote_code, tell=say
     )
-    budget = token_budget(batch_size, max_tokens, model.description.max_length)
-    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
+    scorer = scorer_for(
+        model, batch_size=batch_size, max_tokens=max_tokens, long_reads=long_reads, embed=False, tell=say
+    )
     files, dataset, chosen = labelled_input(
         model, sources=sources, split=split, labels_from=labels_from, labels_tsv=labels_tsv
     )

@@ -63,7 +63,7 @@ def command(
     One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
     """
     from metagene_classifier.cli.outputs import tell_stream
-    from metagene_classifier.prediction.opening import open_model, scorer_for, token_budget
+    from metagene_classifier.prediction.opening import open_model, scorer_for
     from metagene_classifier.prediction.scorer import StreamReport
     from metagene_classifier.whole_files import check_output_file
 
@@ -77,8 +77,9 @@ def command(
         trust_remote_code=trust_remote_code,
         tell=say,
     )
-    budget = token_budget(batch_size, max_tokens, model.description.max_length)
-    scorer = scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=False, tell=say)
+    scorer = scorer_for(
+        model, batch_size=batch_size, max_tokens=max_tokens, long_reads=long_reads, embed=False, tell=say
+    )
     labels = model.description.label_table()
     report = StreamReport()
     if per_sample:

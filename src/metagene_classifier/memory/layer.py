@@ -136,7 +136,8 @@ def _llama_layer(shape: EncoderShape, how: Arithmetic, tokens: int) -> LayerByte
 
     gradient = s * hidden + (c * hidden if how.casts else 0)
     through_adapter = c * hidden + (1 + 2 * c) * wide if dropped else 0
-    through_down = c * wide * (2 if adapter_down else 1) + how.weight_in_backward(down)
+    # The adapter's share of the gradient is there by then, and what the adapter kept is gone.
+    through_down = c * wide * (2 if adapter_down else 1) - product + how.weight_in_backward(down)
     if how.learns:
         # The copy that autocast made of a weight is gone before the gradient becomes as wide as the weight.
         new = how.new_gradient(down)

@@ -12,17 +12,14 @@ from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_device, choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
-from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.saved import LoadedModel, find_model_folder, load_model
 from metagene_classifier.prediction.scorer import LongReads, Scorer
+from metagene_classifier.prediction.token_budget import budget_for, tokens_asked
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
 
-__all__ = ["embedder_for", "open_model", "scorer_for", "token_budget"]
-
-# Tokens of a micro-batch where nobody has said otherwise; benchmarks/predict_throughput.py compares others.
-DEFAULT_MAX_TOKENS = {"cuda": 32768, "mps": 8192, "cpu": 2048}
+__all__ = ["embedder_for", "open_model", "scorer_for"]
 
 
 def open_model(
@@ -55,6 +52,7 @@ def open_model(
 def scorer_for(
     model: LoadedModel,
     *,
+    batch_size: int | None,
     max_tokens: int | None,
     long_reads: LongReads | None,
     embed: bool,
@@ -68,17 +66,17 @@ def scorer_for(
         tokenizer=model.tokenizer,
         framing=framing_for(model.tokenizer, facts.max_length, facts.window_overlap),
         layout=model.layout,
-        budget=TokenBudget(max_tokens or DEFAULT_MAX_TOKENS[model.device.type], tell),
+        budget=budget_for(
+            model.classifier,
+            asked=tokens_asked(batch_size, max_tokens, facts.max_length),
+            longest=facts.max_length,
+            layout=model.layout,
+            device=model.device,
+            tell=tell,
+        ),
         device=model.device,
         long_reads=long_reads or facts.long_reads,
     )
-
-
-def token_budget(batch_size: int | None, max_tokens: int | None, max_length: int) -> int | None:
-    """Tokens at once: as given, or those of ``batch_size`` reads of full length; ``None`` where neither was."""
-    if max_tokens is not None or batch_size is None:
-        return max_tokens
-    return batch_size * max_length
 
 
 def embedder_for(
@@ -108,8 +106,9 @@ def embedder_for(
             trust_remote_code=trust_remote_code,
             tell=tell,
         )
-        budget = token_budget(batch_size, max_tokens, model.description.max_length)
-        return scorer_for(model, max_tokens=budget, long_reads=long_reads, embed=True, tell=tell)
+        return scorer_for(
+            model, batch_size=batch_size, max_tokens=max_tokens, long_reads=long_reads, embed=True, tell=tell
+        )
     tokenizer = choose_tokenizer(
         name_or_path=ckpt,
         use_hf_tokenizer=True,
@@ -158,7 +157,14 @@ def embedder_for(
         tokenizer=tokenizer,
         framing=framing_for(tokenizer, max_length, 0.125),
         layout=layout,
-        budget=TokenBudget(token_budget(batch_size, max_tokens, max_length) or DEFAULT_MAX_TOKENS[target.type], tell),
+        budget=budget_for(
+            classifier,
+            asked=tokens_asked(batch_size, max_tokens, max_length),
+            longest=max_length,
+            layout=layout,
+            device=target,
+            tell=tell,
+        ),
         device=target,
         long_reads=long_reads or "window",
     )

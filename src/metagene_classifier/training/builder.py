@@ -78,8 +78,8 @@ def build_classifier(
     quantization = quantization_of(encoder)
     if learns and quantization != "none":
         raise ConfigError(
-            f"model.encoder_path: the weights of {model.encoder_path} are quantized to {quantization} and cannot learn: "
-            "train adapters (model.lora.enabled: true), or name the encoder that it was made from"
+            f"model.encoder_path: the weights of {model.encoder_path} are quantized to {quantization} and cannot "
+            "learn: train adapters (model.lora.enabled: true), or name the encoder that it was made from"
         )
     probe = weight_probe(encoder)
     layout = choose_layout(encoder, config.training.layout, model.attention, compute, device)
