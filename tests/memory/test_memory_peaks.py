@@ -91,7 +91,7 @@ STEPS = {
     "int8_checkpointed": (FULL, 3, [512] * 4, {"quantization": "int8", "checkpoint_every": 1}),
     "full_training": (FULL, 2, [512] * 4, MIXED | {"learns": "all"}),
     "full_training_many_tokens": (FULL, 2, [512] * 24, MIXED | {"learns": "all"}),
-    "full_training_checkpointed": (FULL, 2, [512] * 8, MIXED | {"learns": "all", "checkpoint_every": 1}),
+    "full_training_checkpointed": (FULL, 3, [512] * 32, MIXED | {"learns": "all", "checkpoint_every": 1}),
     "full_training_half_weights": (FULL, 2, [512] * 4, HALF | {"learns": "all"}),
     "full_training_small": (TINY, 6, [64] * 32, SINGLE | {"learns": "all"}),
     "predict": (FULL, 3, [512] * 4, {"learns": "nothing", "lora_r": 0}),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.int8_inputs import forget_inputs
 from metagene_classifier.model.quantization import quiet_bitsandbytes
 
@@ -49,3 +50,20 @@ def test_outside_training_nothing_changes(layer):
         before = layer.eval()(values)
         forget_inputs(layer)
         assert torch.equal(layer(values), before)
+
+
+def test_every_8_bit_layer_of_a_loaded_encoder_forgets_its_input(llama_encoder, monkeypatch):
+    monkeypatch.setenv("MGC_NO_CACHE", "1")
+    device = torch.device("cpu")
+    encoder = load_encoder(
+        EncoderSource(str(llama_encoder)), dtype=torch.float32, device=device, seed=0, quantization="int8"
+    )
+    from bitsandbytes.nn import Linear8bitLt
+
+    seen = []
+    for layer in encoder.modules():
+        if isinstance(layer, Linear8bitLt):
+            layer.register_forward_hook(lambda _, __, out: seen.append(out.grad_fn.A))
+    embedded = torch.randn(1, 6, 32, requires_grad=True)
+    encoder.train()(inputs_embeds=embedded).last_hidden_state.sum().backward()
+    assert seen == [None] * 14

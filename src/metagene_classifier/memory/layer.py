@@ -134,7 +134,7 @@ def _llama_layer(shape: EncoderShape, how: Arithmetic, tokens: int) -> LayerByte
         # Quantized weights are no saved tensors, so the last product's gradient is there before they are asked for.
         again += to_up + (c * wide if how.quantization != "none" else 0)
 
-    gradient = s * hidden + (c * hidden if how.casts else 0)
+    cast = c * hidden if how.casts else 0
     through_adapter = c * hidden + (1 + 2 * c) * wide if dropped else 0
     # The adapter's share of the gradient is there by then, and what the adapter kept is gone.
     through_down = c * wide * (2 if adapter_down else 1) - product + how.weight_in_backward(down)
@@ -142,10 +142,9 @@ def _llama_layer(shape: EncoderShape, how: Arithmetic, tokens: int) -> LayerByte
         # The copy that autocast made of a weight is gone before the gradient becomes as wide as the weight.
         new = how.new_gradient(down)
         through_down = c * wide + (max(c * down.weights, new - product) if how.casts else new)
-    backward = gradient + max(3 * c * wide - product, through_adapter, through_down)
+    backward = s * hidden + max(3 * c * wide - product, cast + through_adapter, cast + through_down)
 
     # Nothing kept: the embedding, the layer's input, the sum and its norm are held while two of three wide values are.
-    cast = c * hidden if how.casts else 0
     to_up = _made(how, hidden, wide, how.weight_in_forward(up), adapter_up)
     alone = 4 * s * hidden + max(3 * c * wide, c * wide + cast + to_up)
     # Or, while keys are rotated: queries, keys and values, rotated queries, and three terms of the rotated keys.

@@ -125,9 +125,9 @@ def _use_keyed_dropout(adapted: Any, keys: TokenKeys) -> None:
             number += 1
             rate = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
             keyed = KeyedDropout(rate, keys, number)
-            linear = dict(module.lora_A).get(adapter)  # an embedding's adapter is no linear layer
-            if type(linear) is nn.Linear and linear.bias is None:
-                module.lora_A[adapter] = DroppedLinear(linear, keyed)
+            inward: Any = module.lora_A  # empty in an embedding's adapter
+            if adapter in inward and type(inward[adapter]) is nn.Linear and inward[adapter].bias is None:
+                inward[adapter] = DroppedLinear(inward[adapter], keyed)
                 dropouts[adapter] = nn.Identity()
                 # PEFT would keep a float32 copy of the input for each adapter; the layer itself knows what it needs.
                 module.cast_input_dtype_enabled = False

@@ -40,7 +40,8 @@ class DroppedLinear(nn.Linear):
         if not self.training or self.dropout.rate == 0.0:
             return functional.linear(values.to(dtype), self.weight)
         keys, bank = self.dropout.source(values)
-        dropped: torch.Tensor = _DroppedLinear.apply(values, self.weight, keys, bank, self.dropout, dtype)
+        apply: Any = _DroppedLinear.apply
+        dropped: torch.Tensor = apply(values, self.weight, keys, bank, self.dropout, dtype)
         return dropped
 
 
