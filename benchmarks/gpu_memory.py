@@ -65,6 +65,8 @@ class Workload:
 
 # As the earlier pipeline padded its reads, and reads of 150 bp as they are.
 WORKLOADS = (Workload(512, 16), Workload(40, 204))
+# Besides the plan's own choices: the whole step at once under these weights, as the first workload has it.
+AT_ONCE = (("24", "none"), ("8", "nf4"))
 
 
 @click.command()
@@ -85,6 +87,7 @@ WORKLOADS = (Workload(512, 16), Workload(40, 204))
 @click.option(
     "--one", nargs=2, type=(float, int), default=None, hidden=True, help="A cap and the number of a workload."
 )
+@click.option("--at-once", default=None, hidden=True, help="With --one: these weights, and the whole step at once.")
 def main(
     quick: bool,
     json_path: Path | None,
@@ -95,12 +98,13 @@ def main(
     device: str,
     reads: int | None,
     one: tuple[float, int] | None,
+    at_once: str | None,
 ) -> None:
     """Peak memory, predicted and measured, and speed, for the plan's own choice under each cap."""
     steps = 2 if quick else 8
     workloads = [replace(workload, reads=reads or workload.reads) for workload in WORKLOADS]
     if one is not None:
-        print(json.dumps(_measured(Path(encoder), one[0], workloads[one[1]], device, steps)))
+        print(json.dumps(_measured(Path(encoder), one[0], workloads[one[1]], at_once, device, steps)))
         return
     if device == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("no CUDA card is here: --device cpu runs the same code without measuring peaks")
@@ -120,6 +124,10 @@ def main(
             for cap in caps.split(",")
             for number in range(len(workloads))
         ]
+        if layers is None and device == "cuda":
+            rows += [
+                _in_own_process(written, cap, workloads, 0, device, quick, at_once=weights) for cap, weights in AT_ONCE
+            ]
     figures = {
         "benchmark": "gpu_memory",
         **machine(torch.device(device)),
@@ -173,12 +181,19 @@ def _shards(names: dict[str, torch.Size]) -> Iterator[list[str]]:
 
 
 def _in_own_process(
-    folder: Path, cap: str, workloads: list[Workload], number: int, device: str, quick: bool
+    folder: Path,
+    cap: str,
+    workloads: list[Workload],
+    number: int,
+    device: str,
+    quick: bool,
+    at_once: str | None = None,
 ) -> dict[str, Any]:
     workload = workloads[number]
     say(f"{cap} GiB, {workload.name}")
     words = [sys.executable, __file__, "--encoder", str(folder), "--device", device, "--one", cap, str(number)]
     words += ["--reads", str(workload.reads)]
+    words += ["--at-once", at_once] if at_once else []
     done = subprocess.run(
         words + ["--quick"] * quick,
         stdout=subprocess.PIPE,
@@ -201,16 +216,20 @@ def _row(cap: float | str, workload: Workload) -> dict[str, Any]:
     }
 
 
-def _measured(folder: Path, cap_gib: float, workload: Workload, device_name: str, steps: int) -> dict[str, Any]:
+def _measured(
+    folder: Path, cap_gib: float, workload: Workload, at_once: str | None, device_name: str, steps: int
+) -> dict[str, Any]:
     """One row: the plan's choice under a cap, and what came of it."""
     device = torch.device(device_name, 0) if device_name == "cuda" else torch.device(device_name)
     row = _row(cap_gib, workload)
     memory = _memory(cap_gib, device)
     shape = encoder_shape(encoder_config_for(str(folder)), name="the encoder")
     lengths = Lengths(workload.tokens_per_read, workload.tokens_per_read)
-    config = load_config(
-        None, {"model.encoder_path": str(folder), "training.batch_size": workload.reads, "device": device_name}
-    )
+    settings = {"model.encoder_path": str(folder), "training.batch_size": workload.reads, "device": device_name}
+    if at_once is not None:
+        tokens = workload.reads * workload.tokens_per_read
+        settings |= {"model.quantization": at_once, "training.max_tokens": tokens}
+    config = load_config(None, settings)
     facts = step_facts(config, kind=memory.kind, bfloat16=memory.bfloat16, classes=CLASSES)
     try:
         choice = choose_fit(shape, request=fit_request(config), facts=facts, memory=memory, lengths=lengths)
