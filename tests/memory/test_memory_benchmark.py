@@ -59,7 +59,7 @@ def test_random_weights_are_written_in_shards_that_load_as_an_encoder(encoder):
 
 
 def test_a_row_has_the_plan_and_what_came_of_it(benchmark, encoder):
-    row = benchmark._measured(encoder, 1.0, benchmark.Workload(40, 3), "cpu", 1)
+    row = benchmark._measured(encoder, 1.0, benchmark.Workload(40, 3), None, "cpu", 1)
     assert row["way"] == "lora" and row["plan"].startswith("plan: float32 LoRA without checkpointing")
     assert row["micro_batch_tokens"] == 120
     assert 0 < row["predicted_tensors_gib"] <= row["predicted_gib"] <= 1
@@ -72,13 +72,18 @@ def test_under_a_low_cap_the_encoder_is_quantized_and_trains(benchmark, encoder)
     facts = StepFacts(weight_bytes=4, compute="float32", attention="sdpa", classes=benchmark.CLASSES)
     memory = DeviceMemory(GIB, "this machine's memory", "cpu", bfloat16=False)
     int8 = need_of(shape, Way("adapter", "int8", 1), facts, memory, Lengths(10, 10), 10).peak
-    row = benchmark._measured(encoder, (int8 - 1000) / GIB, work, "cpu", 1)
+    row = benchmark._measured(encoder, (int8 - 1000) / GIB, work, None, "cpu", 1)
     assert row["way"].startswith("nf4") and row["tokens_per_s"] > 0
     assert row["predicted_gib"] < int8 / GIB
 
 
+def test_a_whole_step_at_once_keeps_the_weights_and_the_tokens_that_it_is_asked_for(benchmark, encoder):
+    row = benchmark._measured(encoder, 1.0, benchmark.Workload(40, 3), "nf4", "cpu", 1)
+    assert row["way"] == "nf4" and row["max_tokens"] == row["micro_batch_tokens"] == 120
+
+
 def test_a_cap_that_nothing_fits_is_a_row_with_the_plans_own_line(benchmark, encoder):
-    row = benchmark._measured(encoder, 0.0001, benchmark.Workload(512, 1), "cpu", 1)
+    row = benchmark._measured(encoder, 0.0001, benchmark.Workload(512, 1), None, "cpu", 1)
     assert "no way fits" in row["problem"] and "tokens_per_s" not in row
 
 

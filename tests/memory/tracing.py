@@ -25,6 +25,7 @@ from metagene_classifier.model.checkpointing import checkpoint_layers, layers_of
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.quiet import quiet_transformers
+from metagene_classifier.training.optimizer import make_optimizer
 from metagene_classifier.training.steps import Objective
 
 CPU = torch.device("cpu")
@@ -190,8 +191,8 @@ def _to_host(tensor: torch.Tensor) -> tuple[torch.device, Any]:
 
 
 def _with_state(learning: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW as it is after its first step; ``foreach`` is torch's choice on CUDA."""
-    optimizer = torch.optim.AdamW(learning, lr=1e-4, foreach=True)
+    """AdamW as it is after its first step."""
+    optimizer = make_optimizer(learning, name="adamw", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01)
     for weight in learning:
         weight.grad = torch.zeros_like(weight)
     optimizer.step()

@@ -104,9 +104,6 @@ def memory_parts(shape: EncoderShape, setup: StepSetup, *, tokens: int, segments
         passing = max(layer.alone, _last_norm_alone(shape, setup, tokens)) + batch
         return MemoryParts(weights, added, gradients, states, 0, passing)
     kept, passing = _most(layer, setup, shape, tokens)
-    optimizer_step = _passing_in_optimizer(setup, gradients)
-    if optimizer_step > kept + passing + batch:
-        return MemoryParts(weights, added, gradients, states, 0, optimizer_step)
     return MemoryParts(weights, added, gradients, states, kept + batch, passing)
 
 
@@ -151,11 +148,6 @@ def _learning(shape: EncoderShape, setup: StepSetup) -> tuple[int, int, int]:
         values += shape.parameters - frozen
     states = {"adamw": 2 * gradients, "adamw_8bit": values * 2 + values // 32, "paged_adamw_8bit": 0}
     return added, gradients, states[setup.optimizer]
-
-
-def _passing_in_optimizer(setup: StepSetup, gradients: int) -> int:
-    """AdamW over all weights at once (foreach, torch's choice on CUDA) makes the roots of one state of all of them."""
-    return gradients if setup.optimizer == "adamw" else 0
 
 
 def _arithmetic(shape: EncoderShape, setup: StepSetup) -> Arithmetic:
