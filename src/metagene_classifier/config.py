@@ -118,6 +118,31 @@ class ModelConfig(Section):
     """Keep the checkpoints in the host's memory."""
     lora: LoraConfig = LoraConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoints_are_meant_to_be_made(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        shaped = values.get("checkpoint_every", "auto") != "auto" or values.get("checkpoint_offload") is True
+        if shaped and values.get("gradient_checkpointing", "auto") == "auto":
+            return {**values, "gradient_checkpointing": True}
+        return values
+
+    @model_validator(mode="after")
+    def _checkpoints_are_made(self) -> ModelConfig:
+        if self.gradient_checkpointing is False and (
+            self.checkpoint_every != "auto" or self.checkpoint_offload is True
+        ):
+            raise ValueError("checkpoint_every and checkpoint_offload need gradient_checkpointing: true")
+        return self
+
+    @property
+    def learns(self) -> Literal["all", "adapter", "head"]:
+        """What is trained: all weights, the adapter and the head, or the head alone."""
+        if self.init == "random" or (self.freeze == "none" and not self.lora.enabled):
+            return "all"
+        return "head" if self.freeze == "encoder" else "adapter"
+
 
 class DatasetConfig(Section):
     """Labelled reads and the table of classes."""
@@ -295,8 +320,7 @@ class Config(Section):
         model = self.model
         if model.init == "random" and model.freeze == "encoder":
             raise ValueError("model.freeze: encoder with model.init: random would freeze weights that never learned")
-        learns = model.init == "random" or (model.freeze == "none" and not model.lora.enabled)
-        if learns and model.quantization in ("int8", "nf4"):
+        if model.learns == "all" and model.quantization in ("int8", "nf4"):
             raise ValueError(
                 f"model.quantization: {model.quantization} holds weights that cannot learn: set it to none, or train "
                 "adapters (model.lora.enabled: true, model.init: pretrained)"

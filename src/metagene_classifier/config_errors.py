@@ -69,7 +69,7 @@ def plain_errors(error: ValidationError, schema: type[BaseModel], where: str) ->
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "model_type":
             message = "should be a section with keys of its own"
-        if item["type"] == "string_pattern_mismatch":
+        if item["type"] in ("string_pattern_mismatch", "string_type") and key in _OF_PATTERN:
             message = _OF_PATTERN[key]
         given = "" if isinstance(item["input"], (dict, BaseModel)) else f", not {item['input']!r}"
         values.setdefault(key, ([], given))[0].append(message)

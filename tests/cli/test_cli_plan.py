@@ -75,7 +75,7 @@ def test_the_same_amount_of_memory_is_the_same_plan(plan):
 
 def test_when_nothing_fits_the_plan_says_so_and_is_still_a_plan(plan):
     facts = plan.json("--memory", "2GiB")
-    assert facts["chosen"] is None and "no way fits, the least takes " in facts["problem"]
+    assert facts["chosen"] is None and "no way fits" in facts["problem"]
     assert all(row["max_tokens"] is None and not row["fits"] for row in facts["ways"])
     code, output, _ = plan("--memory", "2GiB")
     assert code == 0 and "no way fits" in output.splitlines()[-1]
@@ -155,7 +155,8 @@ def test_another_encoder_from_its_configuration_alone(plan, bert_encoder, tmp_pa
     folder = tmp_path / "bare"
     folder.mkdir()
     (folder / "config.json").write_text((bert_encoder / "config.json").read_text())
-    facts = plan.json("--memory", "2GiB", "--set", f"model.encoder_path={folder}", "--set", "tokenizer.max_length=100")
+    words = ("--memory", "2GiB", "--set", f"model.encoder_path={folder}", "--set", "tokenizer.max_length=100")
+    facts = plan.json(*words, "--set", "model.lora.target_modules=[query, value]")
     assert facts["encoder"]["layers"] == 2 and facts["encoder"]["derived_for_this_architecture"] is False
     assert facts["longest_segment"] == 100 and facts["chosen"]["name"] == "lora"
 
@@ -197,3 +198,23 @@ assert not heavy, heavy
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.freeze_layers=32"], "model.freeze_layers: 32: metagene-ai/METAGENE-1 has 32 layers: freeze fewer"),
+        (["model.lora.target_modules=[foo]"], "has no linear layer called foo: it has down_proj, gate_proj, k_proj"),
+    ],
+)
+def test_layers_that_the_encoder_does_not_have_are_one_line(plan, settings, message):
+    code, _, messages = plan("--memory", "24GiB", *(word for one in settings for word in ("--set", one)))
+    assert code == 2
+    assert message in messages and messages.count("\n") == 1
+
+
+def test_what_is_no_encoder_of_reads_is_one_line(plan, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    code, _, messages = plan("--memory", "24GiB", "--set", f"model.encoder_path={tmp_path}")
+    assert code == 1
+    assert "a resnet has no hidden states of one width" in messages and messages.count("\n") == 1

@@ -154,12 +154,29 @@ def test_without_a_card_this_machines_memory_counts(monkeypatch):
     assert len(told) == 1
 
 
-def test_a_containers_limit_is_not_exceeded(tmp_path, monkeypatch):
-    limit, used, statistics = (tmp_path / name for name in ("max", "current", "stat"))
+@pytest.mark.parametrize(
+    ("own", "group", "names"),
+    [
+        ("0::/", ".", ("memory.max", "memory.current", "inactive_file")),
+        ("0::/slurm/job_7/step_0", "slurm/job_7", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "9:memory:/docker/x\n3:cpu,cpuacct:/docker/x",
+            "memory/docker/x",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+    ids=["container", "batch system", "the older kind"],
+)
+def test_the_limit_of_a_container_or_of_a_job_is_not_exceeded(tmp_path, monkeypatch, own, group, names):
+    folder = tmp_path / "groups" / group
+    folder.mkdir(parents=True)
+    limit, used = folder / names[0], folder / names[1]
     limit.write_text(f"{3 * GIB}\n")
     used.write_text(f"{2 * GIB}\n")
-    statistics.write_text(f"anon 5\ninactive_file {GIB // 2}\n")
-    monkeypatch.setattr(devices, "_CGROUPS", (tuple(map(str, (limit, used, statistics))),))
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {GIB // 2}\n")
+    (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(devices, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(devices, "_OWN_CGROUPS", tmp_path / "own")
 
     class Plenty:
         available = 64 * GIB

@@ -11,13 +11,12 @@ from metagene_classifier.hub import encoder_config_for
 from metagene_classifier.memory.budget import Lengths
 from metagene_classifier.memory.cards import find_card
 from metagene_classifier.memory.device import DeviceMemory, memory_of_card
-from metagene_classifier.memory.plan import make_plan, optimizer_steps
+from metagene_classifier.memory.plan import make_plan
 from metagene_classifier.memory.plan_text import plan_facts, plan_table
 from metagene_classifier.memory.shape import encoder_shape
-from metagene_classifier.memory.throughput import read_throughput, shipped_throughput, tokens_per_second
+from metagene_classifier.memory.throughput import read_throughput, tokens_per_second
 from metagene_classifier.memory.units import GIB
 from metagene_classifier.memory.ways import StepFacts
-from metagene_classifier.training.loop import planned_steps
 
 METAGENE = encoder_shape(encoder_config_for("builtin:metagene-1"), name="METAGENE-1")
 
@@ -125,13 +124,3 @@ def test_a_file_of_other_figures_is_refused_in_one_line(text, tmp_path):
 def test_a_missing_file_of_figures_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"^--figures .*none\.json: cannot be read: No such file or directory$"):
         read_throughput(tmp_path / "none.json")
-
-
-def test_what_ships_can_be_read():
-    assert all(one.tokens_per_s > 0 for one in shipped_throughput())
-
-
-@pytest.mark.parametrize("reads", [1, 127, 128, 129, 100_000])
-@pytest.mark.parametrize("most", [None, 5])
-def test_steps_are_counted_as_training_counts_them(reads, most):
-    assert optimizer_steps(reads, reads_per_step=128, epochs=3, most=most) == planned_steps(reads, 128, 3, most)

@@ -3,8 +3,18 @@
 import pytest
 import torch
 
+from metagene_classifier.hub import encoder_config_for
 from metagene_classifier.memory.device import DeviceMemory
-from metagene_classifier.prediction.token_budget import DEFAULT_MAX_TOKENS, budget_for, tokens_asked, tokens_beside
+from metagene_classifier.memory.reserve import KERNELS_BYTES
+from metagene_classifier.memory.units import GIB
+from metagene_classifier.model.out_of_memory import DeviceMemoryError
+from metagene_classifier.prediction.token_budget import (
+    DEFAULT_MAX_TOKENS,
+    budget_for,
+    check_encoder_fits,
+    tokens_asked,
+    tokens_beside,
+)
 
 CPU = torch.device("cpu")
 
@@ -29,7 +39,8 @@ def test_more_free_memory_holds_more_tokens_and_one_read_is_the_least(classifier
     classifier = classifier_of(llama_encoder)
 
     def tokens(free):
-        return tokens_beside(classifier, DeviceMemory(free, "a card", "cuda"), longest=64, layout="packed")
+        there = DeviceMemory(KERNELS_BYTES + free, "a card", "cuda")
+        return tokens_beside(classifier, there, longest=64, layout="packed")
 
     assert tokens(0) == 64
     few, more = tokens(2**20), tokens(2**22)
@@ -42,8 +53,9 @@ def test_what_is_free_holds_what_the_encoder_takes(classifier_of, llama_encoder)
     """The values of one token that are alive at once in the widest place: a few times the width of the MLP."""
     classifier = classifier_of(llama_encoder)
     free = 2**22
-    found = tokens_beside(classifier, DeviceMemory(free, "a card", "cuda"), longest=64, layout="packed")
-    assert 32 * 4 < free / found < 64 * 32 * 4
+    there = DeviceMemory(KERNELS_BYTES + free, "a card", "cuda")
+    found = tokens_beside(classifier, there, longest=64, layout="packed")
+    assert 4 * 64 * 4 < free / found < 32 * 64 * 4
 
 
 def test_an_unknown_architecture_takes_the_default(classifier_of, llama_encoder, monkeypatch):
@@ -51,3 +63,32 @@ def test_an_unknown_architecture_takes_the_default(classifier_of, llama_encoder,
     monkeypatch.setattr(type(classifier.transformer.config), "to_dict", lambda self: {})
     free = DeviceMemory(2**20, "a card", "cuda")
     assert tokens_beside(classifier, free, longest=64, layout="packed") == DEFAULT_MAX_TOKENS["cuda"]
+
+
+def check(gib, quantization="none", kind="cuda"):
+    check_encoder_fits(
+        encoder_config_for("builtin:metagene-1"),
+        name="METAGENE-1",
+        quantization=quantization,
+        weights=torch.bfloat16,
+        compute=torch.bfloat16,
+        longest=512,
+        memory=DeviceMemory(round(gib * GIB), "a card", kind),
+    )
+
+
+def test_an_encoder_that_the_card_cannot_hold_is_refused_with_what_it_can():
+    check(24)
+    with pytest.raises(
+        DeviceMemoryError, match=r"takes 12\.\d GiB to be run and 10.0 are there .*int8 fits"
+    ):
+        check(10)
+    check(10, "int8")
+    with pytest.raises(DeviceMemoryError, match="--quantization nf4 fits"):
+        check(5, "int8")
+    with pytest.raises(DeviceMemoryError, match="nothing fits: use --device cpu or another card"):
+        check(2, "nf4")
+
+
+def test_a_cpu_is_not_refused_since_it_pages():
+    check(2, kind="cpu")

@@ -88,15 +88,17 @@ class _Found:
 def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | None, figures: tuple[Path, ...]) -> _Found:
     from metagene_classifier.hub import encoder_config_for
     from metagene_classifier.memory.fit import choose_fit
-    from metagene_classifier.memory.from_config import fit_request, step_facts
-    from metagene_classifier.memory.plan import make_plan, optimizer_steps
+    from metagene_classifier.memory.from_config import check_layers, fit_request, step_facts
+    from metagene_classifier.memory.plan import make_plan
     from metagene_classifier.memory.shape import encoder_shape
+    from metagene_classifier.store.order import planned_steps
 
     found = _Found()
     model, training = config.model, config.training
     measured = _measured(figures)
     encoder = encoder_config_for(model.encoder_path, model.revision, trust_remote_code=model.trust_remote_code)
     shape = encoder_shape(encoder, name=model.encoder_path)
+    check_layers(model, shape)
     device = _memory(config, gpu, memory)
     lengths = _lengths(config, encoder, reads, found)
     facts = step_facts(config, kind=device.kind, bfloat16=device.bfloat16, classes=_classes(config, found))
@@ -117,11 +119,8 @@ def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | Non
         found.problem = str(error)
     if found.reads is not None:
         held_out = 0.0 if config.dataset.val_fasta is not None else config.dataset.val_fraction
-        found.steps = optimizer_steps(
-            round(found.reads * (1 - held_out)),
-            reads_per_step=request.reads_per_step,
-            epochs=training.max_epochs,
-            most=training.max_steps,
+        found.steps = planned_steps(
+            round(found.reads * (1 - held_out)), request.reads_per_step, training.max_epochs, training.max_steps
         )
     return found
 

@@ -131,9 +131,12 @@ def largest_budget(
 
 
 def _host_bytes(shape: EncoderShape, way: Way, facts: StepFacts, tokens: int) -> int:
-    """Torch gives pinned memory in blocks of a power of two, one for each checkpoint."""
+    """Torch gives pinned memory in blocks of a power of two, one for each checkpoint.
+
+    A block of one size is never used for another, so micro-batches of unlike sizes may hold twice that.
+    """
     if not way.offload or way.checkpoint_every == 0:
         return 0
     layers = math.ceil(max(shape.layers - facts.freeze_layers, 0) / way.checkpoint_every)
     block = tokens * shape.hidden * facts.compute_bytes
-    return layers * (1 << max(block - 1, 0).bit_length())
+    return 2 * layers * (1 << max(block - 1, 0).bit_length())

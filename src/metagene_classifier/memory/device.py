@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from metagene_classifier.memory.cards import Card, known_card
@@ -20,14 +20,8 @@ __all__ = ["DeviceMemory", "available_host_bytes", "device_memory", "memory_here
 Kind = Literal["cuda", "mps", "cpu"]
 
 _DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/System/Library/CoreServices")
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ def device_memory(device: torch.device, limit: str | None) -> DeviceMemory:
         card = known_card(name)
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if most is not None and most < free + CONTEXT_BYTES:
-            return DeviceMemory(most, name, "cuda", bfloat16, True, host, card)
+            return DeviceMemory(most, f"training.memory_limit on {name}", "cuda", bfloat16, True, host, card)
         return DeviceMemory(free, name, "cuda", bfloat16, False, host, card)
     if device.type == "mps":
         there = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
@@ -139,34 +133,55 @@ def memory_here(device: str, limit: str | None, tell: Callable[[str], None]) -> 
     return device_memory(choose_device(device, tell), limit)
 
 
+def _limited(name: str, there: int, limit: int | None) -> str:
+    return f"training.memory_limit of {name}" if limit is not None and limit < there else name
+
+
 def available_host_bytes() -> int:
     """Memory that this machine can give without swapping, within the limit of a container."""
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    for limit, used, statistics in _CGROUPS:
-        most, now = _number(limit), _number(used)
+    for folder, names in _cgroups():
+        most, now = _number(folder / names[0]), _number(folder / names[1])
         if most is not None and now is not None:
             # Cached files count as used and are given up when memory is asked for.
-            return max(0, min(available, most - now + _inactive_file_bytes(statistics)))
-    return available
+            available = min(available, most - now + _inactive_file_bytes(folder / "memory.stat"))
+    return max(0, available)
 
 
 def _host_share() -> int:
     return available_host_bytes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def _number(path: str) -> int | None:
+def _cgroups() -> Iterator[tuple[Path, tuple[str, str]]]:
+    """The groups that this process is limited by, its own and those around it, with the names of limit and use."""
+    new, old = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
     try:
-        text = Path(path).read_text(encoding="ascii").strip()
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    paths = {"": "/", "memory": "/"}  # by controllers; in a container the root is its own group
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys([""] if not controllers else controllers.split(","), path)
+    for name, root, names in (("", _CGROUPS, new), ("memory", _CGROUPS / "memory", old)):
+        own = PurePosixPath(paths[name])
+        for part in (own, *own.parents):
+            yield root / str(part).lstrip("/"), names
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return int(text) if text.isdigit() else None
 
 
-def _inactive_file_bytes(path: str) -> int:
+def _inactive_file_bytes(path: Path) -> int:
     try:
-        rows = dict(line.split(" ", 1) for line in Path(path).read_text(encoding="ascii").splitlines() if " " in line)
+        rows = dict(line.split(" ", 1) for line in path.read_text(encoding="ascii").splitlines() if " " in line)
         return int(rows.get("total_inactive_file", rows.get("inactive_file", "0")))
     except (OSError, ValueError):
         return 0

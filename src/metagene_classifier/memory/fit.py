@@ -17,7 +17,7 @@ from metagene_classifier.memory.shape import EncoderShape
 from metagene_classifier.memory.units import GIB, gib_text
 from metagene_classifier.memory.ways import Learns, Quantization, StepFacts, Way
 
-__all__ = ["FitChoice", "FitRequest", "candidate_ways", "choose_fit"]
+__all__ = ["CannotFit", "FitChoice", "FitRequest", "candidate_ways", "choose_fit"]
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,32 @@ class FitRequest:
         return [f"{key}: {str(value).lower()}" for key, value in asked.items() if value != "auto"]
 
 
+class CannotFit(ConfigError):
+    """What was asked for takes more than the device has.
+
+    Attributes:
+        takes: what it takes and what is there, without what would fit.
+    """
+
+    def __init__(self, takes: str, mend: str) -> None:
+        super().__init__(f"{takes}: {mend}")
+        self.takes = takes
+
+
 @dataclass(frozen=True)
 class FitChoice:
     """How a run will use the device.
 
     Attributes:
         way: quantization and checkpointing.
-        max_tokens: of a micro-batch.
+        max_tokens: of a micro-batch; never more than an optimizer step has.
         need: what such a micro-batch takes.
         memory: of the device.
         lengths: of the segments.
         facts: what the way does not decide.
         instead: the way before it, and what that takes for the least micro-batch; ``None`` when it is the first.
         instead_tokens: of that micro-batch.
+        reads_per_step: of an optimizer step, on one device.
     """
 
     way: Way
@@ -77,6 +90,7 @@ class FitChoice:
     facts: StepFacts
     instead: tuple[Way, Need] | None = None
     instead_tokens: int = 0
+    reads_per_step: int = 128
 
     @property
     def quantization(self) -> Quantization:
@@ -100,7 +114,7 @@ class FitChoice:
 
     def line(self) -> str:
         """What was chosen and why."""
-        reads = self.lengths.reads_in(self.max_tokens)
+        reads = min(self.lengths.reads_in(self.max_tokens), self.reads_per_step)
         batch = f"{reads:,} read{'s' * (reads > 1)} of {self.lengths.mean:.0f}"
         host = f" and {gib_text(self.need.host_bytes)} of the host's" if self.need.host_bytes else ""
         why = ""
@@ -131,7 +145,8 @@ def choose_fit(
         lengths: of the run's segments.
 
     Raises:
-        ConfigError: what was set cannot fit, or nothing does; the line says what would.
+        CannotFit: what was set cannot fit, or nothing does; the line says what would.
+        ConfigError: weights that all learn are to be quantized.
     """
     ways = list(candidate_ways(request, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact))
     if not ways:
@@ -148,11 +163,12 @@ def choose_fit(
                 refused = (way, need)
             continue
         if request.max_tokens != "auto":
-            return FitChoice(way, request.max_tokens, need, memory, lengths, facts, refused, least)
+            tokens = min(request.max_tokens, request.reads_per_step * lengths.longest)
+            return FitChoice(way, tokens, need, memory, lengths, facts, refused, least, request.reads_per_step)
         budget = largest_budget(shape, way, facts, memory, lengths, reads_per_step=request.reads_per_step) or least
         need = need_of(shape, way, facts, memory, lengths, budget)
-        return FitChoice(way, budget, need, memory, lengths, facts, refused, least)
-    raise ConfigError(_nothing_fits(shape, request, facts, memory, lengths, ways, least))
+        return FitChoice(way, budget, need, memory, lengths, facts, refused, least, request.reads_per_step)
+    raise CannotFit(*_nothing_fits(shape, request, facts, memory, lengths, ways, least))
 
 
 def candidate_ways(request: FitRequest, layers: int, memory: DeviceMemory, *, one_by_one: bool = True) -> Iterator[Way]:
@@ -214,8 +230,8 @@ def _nothing_fits(
     lengths: Lengths,
     ways: list[Way],
     least: int,
-) -> str:
-    """The line for a request that cannot be met: what it takes, what is there, and what would fit."""
+) -> tuple[str, str]:
+    """Of a request that cannot be met: what it takes and what is there; and what would fit."""
     needs = [(way, need_of(shape, way, facts, memory, lengths, least)) for way in ways]
     way, need = min(needs, key=lambda one: one[1].peak)
     asked = request.settings()
@@ -235,17 +251,31 @@ def _nothing_fits(
             continue
         others = [setting for setting in asked if not setting.startswith("training.max_tokens")]
         mend = "leave those settings out" if others and not looser.settings() else "lower training.max_tokens"
-        return f"{line}: {choice.way.words(facts.compute)} fits with up to {choice.max_tokens:,} tokens at once: {mend}"
+        return line, f"{choice.way.words(facts.compute)} fits with up to {choice.max_tokens:,} tokens at once: {mend}"
     freest = FitRequest(request.learns, reads_per_step=request.reads_per_step)
     every_way = candidate_ways(freest, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact)
     floor = min((need_of(shape, one, facts, memory, lengths, lengths.longest) for one in every_way), key=_peak)
     weights = gib_text(floor.parts.weights)
     alone = f" (its weights alone take {weights})" if floor.parts.weights > memory.bytes else ""
-    less = {
-        "all": "; adapters (model.lora, with model.init: pretrained) take less",
-        "adapter": "; the head alone (model.freeze: encoder) takes less",
-    }.get(request.learns, "")
-    return f"{line}: no way fits, the least takes {_up(floor.peak)} GiB{alone}{less}"
+    least_of_all = f", the least takes {_up(floor.peak)} GiB" if floor.peak < need.peak else ""
+    return line, f"no way fits{least_of_all}{alone}{_what_takes_less(shape, request, facts, memory, lengths)}"
+
+
+def _what_takes_less(
+    shape: EncoderShape, request: FitRequest, facts: StepFacts, memory: DeviceMemory, lengths: Lengths
+) -> str:
+    less: dict[Learns, tuple[Learns, str]] = {
+        "all": ("adapter", "; adapters (model.lora, with model.init: pretrained) fit"),
+        "adapter": ("head", "; the head alone (model.freeze: encoder) fits"),
+    }
+    if request.learns not in less:
+        return ""
+    learns, words = less[request.learns]
+    freest = FitRequest(learns, reads_per_step=request.reads_per_step)
+    ways = candidate_ways(freest, shape.layers, memory, one_by_one=shape.exact)
+    return (
+        words if any(fits(need_of(shape, way, facts, memory, lengths, lengths.longest), memory) for way in ways) else ""
+    )
 
 
 def _peak(need: Need) -> int:
@@ -253,8 +283,8 @@ def _peak(need: Need) -> int:
 
 
 def _up(amount: int) -> str:
-    return f"{math.ceil(amount / GIB * 10 - 1e-6) / 10:.1f}"
+    return gib_text(amount) if amount < GIB else f"{math.ceil(amount / GIB * 10 - 1e-6) / 10:.1f}"
 
 
 def _down(amount: int) -> str:
-    return f"{math.floor(amount / GIB * 10 + 1e-6) / 10:.1f}"
+    return gib_text(amount) if amount < GIB else f"{math.floor(amount / GIB * 10 + 1e-6) / 10:.1f}"

@@ -5,27 +5,43 @@ from __future__ import annotations
 from typing import Literal
 
 from metagene_classifier.config import Config, ModelConfig
+from metagene_classifier.errors import ConfigError
 from metagene_classifier.memory.device import Kind
 from metagene_classifier.memory.fit import FitRequest
-from metagene_classifier.memory.ways import Compute, Learns, StepFacts
+from metagene_classifier.memory.shape import EncoderShape
+from metagene_classifier.memory.ways import Compute, StepFacts
 
-__all__ = ["fit_request", "learns_of", "step_facts"]
+__all__ = ["check_layers", "fit_request", "step_facts"]
 
 _OF_PRECISION: dict[str, Compute] = {"bf16-mixed": "bfloat16", "fp16-mixed": "float16", "32": "float32"}
 
 
-def learns_of(model: ModelConfig) -> Learns:
-    """What is trained: all weights, the adapter, or the head alone."""
-    if model.init == "random" or (model.freeze == "none" and not model.lora.enabled):
-        return "all"
-    return "head" if model.freeze == "encoder" else "adapter"
+def check_layers(model: ModelConfig, shape: EncoderShape) -> None:
+    """Refuse layers that the encoder does not have.
+
+    Raises:
+        ConfigError: more layers are frozen than there are, or no layer has a name that is to get an adapter.
+    """
+    if model.freeze_layers >= shape.layers:
+        raise ConfigError(
+            f"model.freeze_layers: {model.freeze_layers}: {shape.name} has {shape.layers} layers: freeze fewer, or "
+            "train the head alone with model.freeze: encoder"
+        )
+    targets = model.lora.target_modules
+    if model.learns != "adapter" or isinstance(targets, str) or shape.targeted(tuple(targets)):
+        return
+    there_are = sorted({linear.name.rsplit(".", 1)[-1] for linear in shape.linears})
+    raise ConfigError(
+        f"model.lora.target_modules: {shape.name} has no linear layer called {', '.join(targets)}: it has "
+        f"{', '.join(there_are)} (or all-linear)"
+    )
 
 
 def fit_request(config: Config) -> FitRequest:
     """What was set of quantization, checkpointing and micro-batch, and what is left to choose."""
     model, training = config.model, config.training
     return FitRequest(
-        learns=learns_of(model),
+        learns=model.learns,
         quantization=model.quantization,
         checkpointing=model.gradient_checkpointing,
         checkpoint_every=model.checkpoint_every,

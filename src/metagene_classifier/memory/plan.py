@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from metagene_classifier.memory.shape import EncoderShape
 from metagene_classifier.memory.throughput import Throughput, tokens_per_second
 from metagene_classifier.memory.ways import StepFacts, Way, plan_ways
 
-__all__ = ["PART_NAMES", "MemoryPlan", "WayPlan", "make_plan", "optimizer_steps"]
+__all__ = ["PART_NAMES", "MemoryPlan", "WayPlan", "make_plan"]
 
 PART_NAMES = ("weights", "adapters_and_head", "gradients", "optimizer", "activations", "temporary", "reserve")
 """In the order in which they are shown; ``reserve`` is the context and what the allocator holds beside tensors."""
@@ -106,16 +105,3 @@ def make_plan(
             )
         )
     return MemoryPlan(shape, memory, lengths, tokens, tuple(rows))
-
-
-def optimizer_steps(reads: int, *, reads_per_step: int, epochs: int, most: int | None) -> int:
-    """Steps of a whole run on one device, as training counts them.
-
-    Args:
-        reads: to learn from.
-        reads_per_step: of an optimizer step.
-        epochs: over the reads.
-        most: ``training.max_steps``.
-    """
-    steps = epochs * math.ceil(reads / reads_per_step)
-    return steps if most is None else min(steps, most)

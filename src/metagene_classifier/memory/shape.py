@@ -178,8 +178,7 @@ def _built_shape(config: Mapping[str, Any], model_type: str, name: str) -> Encod
 
     if model_type not in CONFIG_MAPPING:
         raise EncoderError(
-            f"{name}: transformers knows no architecture {model_type!r}, so its memory cannot be told beforehand: "
-            "set training.fit: off"
+            f"{name}: transformers knows no architecture {model_type!r}, so its memory cannot be told beforehand"
         )
     values = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
     try:
@@ -192,7 +191,9 @@ def _built_shape(config: Mapping[str, Any], model_type: str, name: str) -> Encod
     layers = [layer for _, layer in layers_of(encoder)]
     linears = _linears_of(layers[0]) if layers else _linears_of(encoder)
     text = built.get_text_config()
-    hidden = int(text.hidden_size)
+    if not isinstance(getattr(text, "hidden_size", None), int):
+        raise EncoderError(f"{name}: a {model_type} has no hidden states of one width, so it is no encoder of reads")
+    hidden = text.hidden_size
     heads = int(getattr(text, "num_attention_heads", None) or 1)
     in_layers = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
     widest = max((max(linear.inputs, linear.outputs) for linear in linears), default=hidden)

@@ -14,6 +14,7 @@ from metagene_classifier.console import say
 from metagene_classifier.errors import EncoderError, MgcError
 from metagene_classifier.hub import resolve_encoder_folder
 from metagene_classifier.model.host_memory import freed_at_once
+from metagene_classifier.model.out_of_memory import DeviceMemoryError, is_out_of_memory
 from metagene_classifier.model.quantization import (
     NEVER_QUANTIZED,
     Quantization,
@@ -86,6 +87,7 @@ def load_encoder(
 
     Raises:
         EncoderError: it cannot be found, is of no known architecture, lacks weights, or cannot be quantized.
+        DeviceMemoryError: it does not fit in the device's memory.
     """
     from transformers import AutoConfig
 
@@ -110,9 +112,14 @@ def load_encoder(
                 asked = _Asked(source, dtype, device, device_map, quantization, compute_dtype or dtype, tell)
                 with freed_at_once():
                     encoder = _from_files(folder, config, asked)
-        except (MgcError, torch.OutOfMemoryError):
+        except MgcError:
             raise
         except Exception as error:  # transformers, safetensors and the hub's checks of config.json each raise their own
+            if is_out_of_memory(error):
+                raise DeviceMemoryError(
+                    f"{source.name} does not fit in the memory of {device}: 'mgc plan' shows what does; hold it in "
+                    "fewer bits (model.quantization, --quantization nf4), or use another device"
+                ) from error
             raise EncoderError(_what_went_wrong(source, error)) from error
     rest_unused_parts(encoder)
     return encoder.eval()
@@ -288,7 +295,7 @@ def _check_missing(name: str, encoder: Any, report: dict[str, Any]) -> None:
 def rest_unused_parts(encoder: Any) -> None:
     """Keep the gradients off what BERT- and ESM-like models bring and hidden states do not need.
 
-    A weight that is to learn and never gets a gradient stops training on several devices.
+    On several devices a weight that learns is given a gradient of zeros where it has none, and would decay.
     """
     for name in UNUSED_PARTS:
         part = getattr(encoder, name, None)

@@ -13,12 +13,16 @@ from metagene_classifier.errors import MgcError
 
 __all__ = ["DeviceMemoryError", "TokenBudget", "is_out_of_memory", "release"]
 
-# What cuBLAS and cuDNN say when their own workspace cannot be had: torch passes it on as a plain RuntimeError.
-_WORKSPACE = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+# What CUDA itself says (of pinned memory of the host, say), and cuBLAS and cuDNN of their own workspace: torch passes
+# it on as a plain RuntimeError.
+_OF_CUDA = (
+    *("CUDA error: out of memory", "CUDA driver error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"),
+)
 
 
 class DeviceMemoryError(MgcError):
-    """A single read does not fit in the device's memory."""
+    """The device's memory does not hold the encoder, a single read, or what learns."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -29,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return bool(should_reduce_batch_size(error)) or any(text in str(error) for text in _WORKSPACE)
+    return bool(should_reduce_batch_size(error)) or any(text in str(error) for text in _OF_CUDA)
 
 
 def release(device: torch.device) -> None:
@@ -37,6 +41,10 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        # Pinned memory of checkpoints on the host: blocks of one size are never used for another.
+        empty_host_cache = getattr(torch._C, "_host_emptyCache", None)
+        if empty_host_cache is not None:
+            empty_host_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
 
@@ -72,5 +80,5 @@ class TokenBudget:
         self.tokens = max(1, min(self.tokens, tokens) // 2)
         self.tell(
             f"out of memory on the device with {tokens:,} tokens at once: going on with {self.tokens:,} from the same "
-            "reads (the result stays the same)"
+            "reads"
         )

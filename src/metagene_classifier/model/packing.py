@@ -14,6 +14,7 @@ from metagene_classifier.errors import ConfigError
 from metagene_classifier.model.attention import VARLEN, choose_attention, register_varlen, takes_packing
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.dropout import TokenKeys
+from metagene_classifier.model.out_of_memory import DeviceMemoryError, is_out_of_memory
 
 __all__ = ["choose_layout", "packs_exactly"]
 
@@ -57,9 +58,12 @@ def packs_exactly(encoder: Any, attention: str, compute_dtype: torch.dtype) -> b
         alone = torch.cat([pooled([segment], "buckets") for segment in segments])
         encoder.set_attn_implementation(attention)
         together = pooled(segments, "packed")
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # an encoder that cannot take packed reads fails in a way of its own
+    except Exception as error:  # an encoder that cannot take packed reads fails in a way of its own
+        if is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"the encoder alone fills the memory of {device}, three short reads do not fit beside it: 'mgc plan' "
+                "shows what fits; hold it in fewer bits (model.quantization, --quantization nf4)"
+            ) from error
         return False
     finally:
         encoder.train(training)

@@ -22,6 +22,7 @@ from torch import nn
 from metagene_classifier.errors import EncoderError
 from metagene_classifier.model.int8_inputs import forget_inputs
 from metagene_classifier.model.nf4_on_cpu import mend_nf4_on_cpu
+from metagene_classifier.model.out_of_memory import is_out_of_memory
 
 __all__ = [
     "NEVER_QUANTIZED",
@@ -210,9 +211,9 @@ def try_quantized(name: str, encoder: Any, quantization: Quantization) -> None:
         with torch.no_grad():
             hidden = encoder(input_ids=ids).last_hidden_state
         reason = "" if bool(torch.isfinite(hidden).all()) else "its hidden states are no numbers"
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # each encoder fails in a way of its own
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
     finally:
         encoder.train(training)

@@ -131,7 +131,7 @@ def cached_or_made(
         _discard(weights, tell)
         raise
     if written is not None:
-        size = f"{written.bytes / 1e9:.2f} GB"
+        size = f"{written.bytes / 1e9:.2f} GB" if written.bytes >= 10**8 else f"{written.bytes / 1e6:.2f} MB"
         tell(f"{weights.quantization} weights cached, {written.folder} ({size}): the next load reads them")
     return encoder
 

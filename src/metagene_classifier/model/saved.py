@@ -22,6 +22,7 @@ from metagene_classifier.model.adapter import load_adapter, save_adapter
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.description import (
     DESCRIPTION_FILE,
+    EncoderFacts,
     ModelDescription,
     file_digests,
     read_description,
@@ -37,7 +38,16 @@ from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_to
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 from metagene_classifier.whole_files import disk_full_is_clear, let_others_read
 
-__all__ = ["LoadedModel", "find_model_folder", "load_model", "replace_folder", "restore_weights", "save_model"]
+__all__ = [
+    "ENCODER_FOLDER",
+    "LoadedModel",
+    "find_model_folder",
+    "inference_dtypes",
+    "load_model",
+    "replace_folder",
+    "restore_weights",
+    "save_model",
+]
 
 HEAD_FILE = "head.safetensors"
 ENCODER_FOLDER = "encoder"
@@ -130,11 +140,7 @@ def load_model(
     description = read_description(folder)
     facts = description.encoder
     target = choose_device(device, tell)
-    precision = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed", "float32": "32"}[facts.compute_dtype]
-    # Prediction never updates a weight, so also an encoder that was trained in float32 is held as it is computed.
-    weights, compute = choose_dtypes(
-        asked=facts.asked_dtype, precision=precision, device=target, encoder_learns=False, tell=lambda line: None
-    )
+    weights, compute = inference_dtypes(facts, target)
     name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
     held = facts.quantization if quantization is None else quantization
     if held != facts.quantization:
@@ -183,6 +189,17 @@ def load_model(
 
 def _named(quantization: Quantization) -> str:
     return "full weights" if quantization == "none" else f"{quantization} weights"
+
+
+def inference_dtypes(facts: EncoderFacts, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """Number formats of a trained model's encoder on a device: of its weights, and of its arithmetic.
+
+    Prediction never updates a weight, so also an encoder that was trained in float32 is held as it is computed.
+    """
+    precision = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed", "float32": "32"}[facts.compute_dtype]
+    return choose_dtypes(
+        asked=facts.asked_dtype, precision=precision, device=device, encoder_learns=False, tell=lambda line: None
+    )
 
 
 def load_head(classifier: ReadClassifier, folder: Path) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 from metagene_classifier.batching.framing import framing_for
 from metagene_classifier.errors import EncoderError, ModelFolderError
 from metagene_classifier.hub import encoder_config_for, is_local, resolve_encoder_folder
+from metagene_classifier.memory.device import device_memory
 from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.model.description import read_description
 from metagene_classifier.model.devices import choose_device, choose_dtypes
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization
-from metagene_classifier.model.saved import LoadedModel, find_model_folder, load_model
+from metagene_classifier.model.saved import ENCODER_FOLDER, LoadedModel, find_model_folder, inference_dtypes, load_model
 from metagene_classifier.prediction.scorer import LongReads, Scorer
-from metagene_classifier.prediction.token_budget import budget_for, tokens_asked
+from metagene_classifier.prediction.token_budget import budget_for, check_encoder_fits, tokens_asked
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
 
 __all__ = ["embedder_for", "open_model", "scorer_for"]
@@ -35,10 +37,13 @@ def open_model(
 
     Raises:
         ModelFolderError: there is no trained model; the message says what is there instead.
+        DeviceMemoryError: its encoder does not fit in the device's memory.
     """
     folder = find_model_folder(Path(ckpt))
     if folder is None:
         raise ModelFolderError(_no_model_there(ckpt))
+    if device_map is None:
+        _check_fits(folder, device, quantization, trust_remote_code)
     return load_model(
         folder,
         device=device,
@@ -46,6 +51,24 @@ def open_model(
         quantization=quantization,
         tell=tell,
         trust_remote_code=trust_remote_code,
+    )
+
+
+def _check_fits(folder: Path, device: str, quantization: Quantization | None, trust_remote_code: bool) -> None:
+    facts = read_description(folder)
+    encoder = facts.encoder
+    target = choose_device(device, lambda line: None)
+    weights, compute = inference_dtypes(encoder, target)
+    name = str(folder / ENCODER_FOLDER) if encoder.stored else encoder.name
+    revision = None if encoder.stored else encoder.revision
+    check_encoder_fits(
+        encoder_config_for(name, revision, trust_remote_code=trust_remote_code),
+        name=name,
+        quantization=quantization or encoder.quantization,
+        weights=weights,
+        compute=compute,
+        longest=facts.max_length,
+        memory=device_memory(target, None),
     )
 
 
@@ -130,6 +153,16 @@ def embedder_for(
         asked="auto", precision="bf16-mixed", device=target, encoder_learns=False, tell=lambda line: None
     )
     source = EncoderSource(ckpt, revision, trust_remote_code=trust_remote_code)
+    if device_map is None:
+        check_encoder_fits(
+            facts,
+            name=ckpt,
+            quantization=quantization or "none",
+            weights=weights,
+            compute=compute,
+            longest=max_length,
+            memory=device_memory(target, None),
+        )
     encoder = load_encoder(
         source,
         dtype=weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -33,21 +34,26 @@ def call_reads(
         MgcError: the input is damaged or the output cannot be written; the rows so far stay in ``<output>.partial``.
         KeyboardInterrupt: likewise.
     """
+    to_file = str(output) != "-"
+    reads = place = 0  # whole rows that are on the disk, and where they end
     try:
         with open_output(output) as out, progress(unit="read", label="calling") as bar:
             writer = CallsCsv(out, labels.names if probabilities else None)
             for block in scorer.stream(read_records(source), report):
                 writer.write(calls_of(block, labels))
                 out.flush()
+                reads += len(block.reads)
+                place = out.tell() if to_file else 0
                 bar.update(len(block.reads))
     except (MgcError, KeyboardInterrupt) as error:
         kept = partial_path(output)
-        if str(output) == "-" or not kept.exists():
+        if not to_file or not kept.exists():
             raise
-        if not report.reads:
+        if not reads:
             kept.unlink()
             raise
-        where = f"the calls of the first {report.reads:,} reads are in {kept}"
+        os.truncate(kept, place)
+        where = f"the calls of the first {reads:,} reads are in {kept}"
         if isinstance(error, KeyboardInterrupt):
             say(where)
             raise

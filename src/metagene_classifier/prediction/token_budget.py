@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +10,17 @@ import torch
 
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.errors import EncoderError
-from metagene_classifier.memory.budget import Lengths, largest_budget, need_of
+from metagene_classifier.memory.budget import Lengths, fits, largest_budget, need_of
 from metagene_classifier.memory.device import DeviceMemory, device_memory
 from metagene_classifier.memory.shape import encoder_shape
+from metagene_classifier.memory.units import gib_text
 from metagene_classifier.memory.ways import StepFacts, Way
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import dtype_name
-from metagene_classifier.model.out_of_memory import TokenBudget
-from metagene_classifier.model.quantization import quantization_of
+from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget
+from metagene_classifier.model.quantization import Quantization, quantization_of
 
-__all__ = ["DEFAULT_MAX_TOKENS", "budget_for", "tokens_asked", "tokens_beside"]
+__all__ = ["DEFAULT_MAX_TOKENS", "budget_for", "check_encoder_fits", "tokens_asked", "tokens_beside"]
 
 # Tokens at once where nobody has said otherwise and they fit; benchmarks/predict_throughput.py compares others.
 DEFAULT_MAX_TOKENS = {"cuda": 32768, "mps": 8192, "cpu": 2048}
@@ -58,6 +59,53 @@ def budget_for(
             tokens = min(tokens, tokens_beside(classifier, device_memory(device, None), longest=longest, layout=layout))
     return TokenBudget(
         tokens, tell, lambda one: f"use --quantization nf4, --device cpu, or another card for {one} tokens"
+    )
+
+
+def check_encoder_fits(
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    quantization: Quantization,
+    weights: torch.dtype,
+    compute: torch.dtype,
+    longest: int,
+    memory: DeviceMemory,
+) -> None:
+    """Refuse a card that cannot hold the encoder and one longest segment, before any weight is loaded.
+
+    Args:
+        config: the encoder's ``config.json``.
+        name: of the encoder.
+        quantization: that it is to be loaded with.
+        weights: format of what is not quantized.
+        compute: format of the arithmetic.
+        longest: tokens of the longest segment.
+        memory: of the device. What other kinds than cards lack is paged, slowly, and not refused.
+
+    Raises:
+        DeviceMemoryError: it does not fit; the line says what would.
+    """
+    if memory.kind != "cuda":
+        return
+    try:
+        shape = encoder_shape(config, name=name)
+    except EncoderError:
+        return
+    bytes_each = 4 if weights is torch.float32 else 2
+    facts = StepFacts(weight_bytes=bytes_each, compute=dtype_name(compute), classes=1)
+    formats: tuple[Quantization, ...] = ("none", "int8", "nf4")
+    needs = {
+        each: need_of(shape, Way("nothing", each), facts, memory, Lengths(longest, longest), longest)
+        for each in formats
+    }
+    if fits(needs[quantization], memory):
+        return
+    fitting = [each for each in formats if fits(needs[each], memory)]
+    mend = f"--quantization {fitting[0]} fits" if fitting else "nothing fits: use --device cpu or another card"
+    raise DeviceMemoryError(
+        f"{name} takes {gib_text(needs[quantization].peak)} GiB to be run and {gib_text(memory.bytes)} are there "
+        f"({memory.name}): {mend}"
     )
 
 

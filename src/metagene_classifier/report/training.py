@@ -11,7 +11,6 @@ import numpy as np
 from metagene_classifier.config import ModelConfig, config_yaml
 from metagene_classifier.report.evaluation import write_evaluation
 from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
-from metagene_classifier.training.builder import encoder_learns
 from metagene_classifier.training.run import RunFacts, TrainingResult
 
 __all__ = ["write_model_card", "write_training_report"]
@@ -69,7 +68,7 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         revision=config.model.revision,
         encoder_is_new=config.model.init == "random",
         adapter=_adapter(config.model),
-        encoder_is_tuned=encoder_learns(config.model) and config.model.init == "pretrained",
+        encoder_is_tuned=config.model.learns == "all" and config.model.init == "pretrained",
         tokenizer=data.tokenizer.name,
         pooling=config.model.pooling,
         max_length_tokens=data.framing.max_length,
@@ -94,23 +93,23 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
 
 
 def _device(facts: RunFacts) -> str:
-    quantization = facts.config.model.quantization
-    weights = facts.weights_dtype if quantization in ("auto", "none") else f"{quantization} and {facts.weights_dtype}"
+    quantized = facts.quantization != "none"
+    weights = f"{facts.quantization} and {facts.weights_dtype}" if quantized else facts.weights_dtype
     return f"{facts.device}, weights in {weights}"
 
 
 def _what_is_trained(facts: RunFacts) -> str:
     model = facts.config.model
-    if encoder_learns(model):
+    if model.learns == "all":
         return "all weights of the encoder, and the head"
-    if model.freeze == "encoder":
+    if model.learns == "head":
         return "the head alone"
     return f"{_adapter(model)}, and the head"
 
 
 def _adapter(model: ModelConfig) -> str | None:
     """The adapter in words; ``None`` for a model without one."""
-    if encoder_learns(model) or model.freeze == "encoder":
+    if model.learns != "adapter":
         return None
     return f"LoRA, r {model.lora.r}, alpha {model.lora.alpha:g}"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["epoch_order", "steps_of_epoch", "steps_per_epoch"]
+__all__ = ["epoch_order", "planned_steps", "steps_of_epoch", "steps_per_epoch"]
 
 
 def epoch_order(reads: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -23,6 +23,12 @@ def epoch_order(reads: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def steps_per_epoch(reads: int, reads_per_step: int) -> int:
     """Optimizer steps of an epoch; the last one may cover fewer reads."""
     return math.ceil(reads / reads_per_step)
+
+
+def planned_steps(reads: int, reads_per_step: int, max_epochs: int, max_steps: int | None) -> int:
+    """Optimizer steps of a whole run; ``max_steps`` may end it earlier."""
+    steps = steps_per_epoch(reads, reads_per_step) * max_epochs
+    return min(steps, max_steps) if max_steps is not None else steps
 
 
 def steps_of_epoch(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from metagene_classifier.batching.micro_batches import Layout
-from metagene_classifier.config import Config, ModelConfig
+from metagene_classifier.config import Config
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
@@ -21,7 +21,7 @@ from metagene_classifier.model.encoder import EncoderSource, WeightProbe, load_e
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization, quantization_of
 
-__all__ = ["BuiltClassifier", "build_classifier", "encoder_learns", "set_training"]
+__all__ = ["BuiltClassifier", "build_classifier", "set_training"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class BuiltClassifier:
     probe: WeightProbe
 
 
-def encoder_learns(model: ModelConfig) -> bool:
-    """Whether the encoder's own weights are trained."""
-    return model.init == "random" or (model.freeze == "none" and not model.lora.enabled)
-
-
 def build_classifier(
     config: Config, *, classes: int, device: torch.device, tell: Callable[[str], None]
 ) -> BuiltClassifier:
@@ -50,7 +45,7 @@ def build_classifier(
         EncoderError: the encoder cannot be loaded.
     """
     model = config.model
-    learns = encoder_learns(model)
+    learns = model.learns == "all"
     if model.init == "random" and model.lora.enabled:
         tell("model.init: random trains every weight of the encoder: model.lora is left aside")
     if learns and model.dtype == "float16":
@@ -87,7 +82,7 @@ def build_classifier(
     hidden_size = int(encoder.config.hidden_size)
     transformer = encoder
     frozen = _frozen_layers(encoder, model.freeze_layers)
-    if model.init != "random" and model.freeze == "none" and model.lora.enabled:
+    if model.learns == "adapter":
         lora = model.lora
         targets = lora.target_modules if isinstance(lora.target_modules, str) else tuple(lora.target_modules)
         settings = AdapterSettings(lora.r, lora.alpha, lora.dropout, targets, lora.bias, without=frozen)
@@ -97,7 +92,7 @@ def build_classifier(
     elif not learns:
         encoder.requires_grad_(False)
     _freeze(transformer, frozen)
-    if model.gradient_checkpointing is True and model.freeze == "none":
+    if model.gradient_checkpointing is True and model.learns != "head":
         checkpoint_layers(
             transformer,
             every=1 if model.checkpoint_every == "auto" else model.checkpoint_every,

@@ -24,7 +24,7 @@ from metagene_classifier.errors import OutputError
 
 __all__ = ["READS_PER_BLOCK", "EmbeddingFiles", "StoredEmbeddings", "Windows", "windows_of"]
 
-READS_PER_BLOCK = 4096
+READS_PER_BLOCK = 1024
 VALUES_FILE = "embeddings.npy"
 BLOCKS_FILE = "blocks.npy"
 LOCK_FILE = "lock"

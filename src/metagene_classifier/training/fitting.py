@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Literal
 
 import torch
 
@@ -13,14 +16,15 @@ from metagene_classifier.errors import ConfigError, EncoderError
 from metagene_classifier.hub import encoder_config_for
 from metagene_classifier.memory.budget import MOST_TOKENS, Lengths, fits, need_of
 from metagene_classifier.memory.device import DeviceMemory, device_memory
-from metagene_classifier.memory.fit import FitChoice, FitRequest, candidate_ways, choose_fit
-from metagene_classifier.memory.from_config import fit_request, step_facts
+from metagene_classifier.memory.fit import CannotFit, FitChoice, FitRequest, candidate_ways, choose_fit
+from metagene_classifier.memory.from_config import check_layers, fit_request, step_facts
 from metagene_classifier.memory.reserve import CONTEXT_BYTES
 from metagene_classifier.memory.shape import EncoderShape, encoder_shape
 from metagene_classifier.memory.units import parse_memory
+from metagene_classifier.model.quantization import quantization_in_files
 from metagene_classifier.training.data import TrainingData
 
-__all__ = ["UNPLANNED_TOKENS", "Fitted", "fit_to_device", "lengths_of"]
+__all__ = ["UNPLANNED_TOKENS", "Fitted", "fit_to_device"]
 
 # Tokens of a micro-batch where no plan was made. METAGENE-1 with adapters keeps about 8 MiB a token without
 # checkpointing, so on CUDA this is what a 24 GB card holds beside the weights.
@@ -44,7 +48,15 @@ class Fitted:
     advice: Callable[[int], str]
 
 
-def fit_to_device(config: Config, data: TrainingData, device: torch.device, tell: Callable[[str], None]) -> Fitted:
+def fit_to_device(
+    config: Config,
+    data: TrainingData,
+    device: torch.device,
+    tell: Callable[[str], None],
+    *,
+    before: int | None = None,
+    begun: bool = False,
+) -> Fitted:
     """Choose what is ``auto`` from the plan of what fits, before any weight is loaded.
 
     Only quantization, checkpointing and the micro-batch are chosen, so a step covers the same reads on any device. On
@@ -55,34 +67,54 @@ def fit_to_device(config: Config, data: TrainingData, device: torch.device, tell
         data: the reads, whose lengths count.
         device: of this rank.
         tell: called with the choice and its reason.
+        before: tokens of a micro-batch in the run that is resumed; kept where they fit, for the same last digits.
+        begun: whether the quantization is not the user's setting but the one that the resumed run began with.
 
     Raises:
         ConfigError: what is set cannot fit, or nothing does; the line says what would.
     """
+    _limit(device, config.training.memory_limit)
     if config.training.fit == "off":
-        return _unplanned(config, device)
+        return _unplanned(config, device, before)
     model = config.model
+    facts = encoder_config_for(model.encoder_path, model.revision, trust_remote_code=model.trust_remote_code)
     try:
-        facts = encoder_config_for(model.encoder_path, model.revision, trust_remote_code=model.trust_remote_code)
         shape = encoder_shape(facts, name=model.encoder_path)
+        in_files = quantization_in_files(SimpleNamespace(**facts), model.encoder_path)
     except EncoderError as error:
         tell(f"no plan of memory was made: {error}")
-        return _unplanned(config, device)
-    memory = _least_memory(device_memory(device, config.training.memory_limit))
-    request, lengths = fit_request(config), lengths_of(data)
+        return _unplanned(config, device, before)
+    check_layers(model, shape)
+    memory = _least_memory(device, config.training.memory_limit)
+    request, lengths = fit_request(config), lengths_of(data, padded=config.training.layout == "padded")
+    if in_files != "none" and request.quantization in ("auto", "none"):
+        request = replace(request, quantization=in_files)
     step = step_facts(config, kind=memory.kind, bfloat16=memory.bfloat16, classes=len(data.labels))
+
+    def chosen(max_tokens: int | Literal["auto"]) -> FitChoice:
+        asked = replace(request, max_tokens=max_tokens)
+        return choose_fit(shape, request=asked, facts=step, memory=memory, lengths=lengths)
+
+    choice = None
+    if before is not None and request.max_tokens == "auto":
+        with contextlib.suppress(ConfigError):
+            choice = chosen(before)
     try:
-        choice = choose_fit(shape, request=request, facts=step, memory=memory, lengths=lengths)
-    except ConfigError as error:
+        choice = choice or chosen(request.max_tokens)
+    except CannotFit as error:
+        if begun:
+            raise ConfigError(
+                f"{error.takes}: the run began with model.quantization: {request.quantization}, which --resume keeps: "
+                "give it more memory, or start again with --overwrite"
+            ) from error
         sure = "" if shape.exact else " (an estimate for this architecture)"
         raise ConfigError(f"{error}{sure}; training.fit: off tries it all the same") from error
-    _limit(device, config.training.memory_limit)
     line = choice.line()
     tell(line)
     return Fitted(
         config=_with(
             config,
-            quantization=choice.quantization,
+            quantization="none" if in_files != "none" else choice.quantization,
             gradient_checkpointing=choice.gradient_checkpointing,
             checkpoint_every=choice.checkpoint_every,
             checkpoint_offload=choice.checkpoint_offload,
@@ -93,8 +125,10 @@ def fit_to_device(config: Config, data: TrainingData, device: torch.device, tell
     )
 
 
-def lengths_of(data: TrainingData) -> Lengths:
-    """How long the segments of a run's reads are, special tokens included."""
+def lengths_of(data: TrainingData, *, padded: bool) -> Lengths:
+    """How long the segments of a run's reads are, special tokens, and with ``padded`` padding, included."""
+    if padded:
+        return Lengths(longest=data.framing.max_length, mean=data.framing.max_length)
     around = data.framing.max_length - data.framing.capacity
     longest, total, reads = 1, 0, 0
     for store in (data.train, data.validation):
@@ -106,7 +140,7 @@ def lengths_of(data: TrainingData) -> Lengths:
     return Lengths(longest=longest, mean=max(1.0, total / max(reads, 1)))
 
 
-def _unplanned(config: Config, device: torch.device) -> Fitted:
+def _unplanned(config: Config, device: torch.device, before: int | None) -> Fitted:
     """What is open gets the value that changes least."""
     model, asked = config.model, config.training.max_tokens
     return Fitted(
@@ -117,7 +151,7 @@ def _unplanned(config: Config, device: torch.device) -> Fitted:
             checkpoint_every=1 if model.checkpoint_every == "auto" else model.checkpoint_every,
             checkpoint_offload=model.checkpoint_offload is True,
         ),
-        max_tokens=UNPLANNED_TOKENS[device.type] if asked == "auto" else asked,
+        max_tokens=(before or UNPLANNED_TOKENS[device.type]) if asked == "auto" else asked,
         line="",
         advice=lambda tokens: "'mgc plan' shows what would hold it, and training.fit: auto chooses it",
     )
@@ -127,25 +161,29 @@ def _with(config: Config, **model: object) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=model)})
 
 
-def _least_memory(mine: DeviceMemory) -> DeviceMemory:
+def _least_memory(device: torch.device, limit: str | None) -> DeviceMemory:
     """Of all ranks, so that they make the same choice."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return mine
+        return device_memory(device, limit)
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    PartialState(cpu=mine.kind == "cpu")
-    gathered: list[DeviceMemory] = gather_object([mine])
+    PartialState(cpu=device.type == "cpu")
+    gather_object([0])  # what the exchange between ranks takes of a card is taken before its memory is looked at
+    gathered: list[DeviceMemory] = gather_object([device_memory(device, limit)])
     return min(gathered, key=lambda one: one.bytes)
 
 
 def _limit(device: torch.device, limit: str | None) -> None:
-    """Hold the allocator to the limit; the context has its part of it."""
-    if limit is None or device.type != "cuda":
+    """Hold the allocator to the limit; on CUDA the context has its part of it."""
+    if limit is None or device.type not in ("cuda", "mps"):
+        return
+    most = parse_memory(limit, "training.memory_limit")
+    if device.type == "mps":
+        torch.mps.set_per_process_memory_fraction(min(1.0, most / torch.mps.recommended_max_memory()))
         return
     total = torch.cuda.get_device_properties(device).total_memory
-    share = (parse_memory(limit, "training.memory_limit") - CONTEXT_BYTES) / total
-    torch.cuda.set_per_process_memory_fraction(min(1.0, max(share, 0.0)), device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max((most - CONTEXT_BYTES) / total, 0.0)), device)
 
 
 def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tokens: int) -> str:

@@ -19,16 +19,16 @@ import torch
 from metagene_classifier.console import progress
 from metagene_classifier.errors import MgcError
 from metagene_classifier.metrics.classification import ClassificationMetrics
-from metagene_classifier.model.out_of_memory import TokenBudget, release
+from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget, is_out_of_memory, release
 from metagene_classifier.model.saved import replace_folder
-from metagene_classifier.store.order import steps_of_epoch, steps_per_epoch
+from metagene_classifier.store.order import steps_of_epoch
 from metagene_classifier.training.exchange import agree_on_failure, sum_gradients
 from metagene_classifier.training.history import History
 from metagene_classifier.training.interrupts import StopRequest
 from metagene_classifier.training.state import LossWindow, RunState, save_state
 from metagene_classifier.training.steps import MicroBatchTooLarge, Objective
 
-__all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "Route", "TrainingDiverged", "planned_steps"]
+__all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "Route", "TrainingDiverged"]
 
 
 STEPS_DONE = "all steps are done"
@@ -178,9 +178,17 @@ class Loop:
         weight = self.objective.weight_of(self.classes[reads])
         mine = reads[accelerator.process_index :: accelerator.num_processes]
         summed, tokens = self._gradients(mine, weight)
-        sum_gradients(self.weights, accelerator)
-        accelerator.clip_grad_norm_(self.weights, self.settings.max_grad_norm)
-        self.optimizer.step()
+        try:
+            sum_gradients(self.weights, accelerator)
+            accelerator.clip_grad_norm_(self.weights, self.settings.max_grad_norm)
+            self.optimizer.step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceMemoryError(
+                "out of memory on the device while weights were updated: the optimizer's state does not fit: use "
+                "optimizer.name: adamw_8bit, or train less (model.lora, model.freeze_layers); 'mgc plan' shows it"
+            ) from error
         self.scheduler.step()
         self.optimizer.zero_grad()
         return accelerator.reduce(summed, "sum") / weight, tokens
@@ -197,6 +205,9 @@ class Loop:
                 failure = MicroBatchTooLarge(error.tokens, error.segments)  # without the frames that it went through
             failure = agree_on_failure(failure, self.accelerator)
             if failure is None and done is not None:
+                if self.accelerator.scaler is not None:
+                    # A rank without reads has scaled no loss yet, and could not scale its gradients back.
+                    self.accelerator.scaler.scale(torch.zeros((), device=device))
                 return done
             assert failure is not None
             done = None
@@ -297,9 +308,3 @@ def _is_gain(value: float, best: float | None, greater_is_better: bool) -> bool:
     if best is None:
         return True
     return value > best if greater_is_better else value < best
-
-
-def planned_steps(reads: int, reads_per_step: int, max_epochs: int, max_steps: int | None) -> int:
-    """Optimizer steps of a whole run."""
-    steps = steps_per_epoch(reads, reads_per_step) * max_epochs
-    return min(steps, max_steps) if max_steps is not None else steps

@@ -9,9 +9,25 @@ import torch
 
 from metagene_classifier.errors import ConfigError
 
-__all__ = ["OptimizerName", "make_optimizer"]
+__all__ = ["check_optimizer", "make_optimizer", "page_state"]
 
 OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+
+
+def check_optimizer(name: OptimizerName, device: torch.device) -> None:
+    """Refuse an optimizer that cannot work here, before anything is loaded.
+
+    Raises:
+        ConfigError: bitsandbytes is missing, or the state is to be paged elsewhere than on a CUDA device.
+    """
+    if name == "adamw":
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"optimizer.name: {name} needs bitsandbytes: pip install 'metagene-classifier[quantization]', or use adamw"
+        )
+    if name == "paged_adamw_8bit" and device.type != "cuda":
+        raise ConfigError("optimizer.name: paged_adamw_8bit is for CUDA cards: use adamw_8bit or adamw here")
 
 
 def make_optimizer(
@@ -31,21 +47,12 @@ def make_optimizer(
         lr: learning rate at the peak of the schedule.
         betas: of the two running means.
         weight_decay: decoupled from the gradient.
-
-    Raises:
-        ConfigError: bitsandbytes is missing, or the weights are not on a CUDA device and the state is to be paged.
     """
     settings: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
     if name == "adamw":
         # In one kernel: the other ways make a copy as large as all gradients in passing.
         return torch.optim.AdamW(weights, **settings, fused=True)
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"optimizer.name: {name} needs bitsandbytes: pip install 'metagene-classifier[quantization]', or use adamw"
-        )
     if name == "paged_adamw_8bit":
-        if any(not weight.is_cuda for weight in weights):
-            raise ConfigError("optimizer.name: paged_adamw_8bit is for CUDA cards: use adamw_8bit or adamw here")
         from bitsandbytes.optim import PagedAdamW8bit
 
         paged: torch.optim.Optimizer = PagedAdamW8bit(weights, **settings)
@@ -54,3 +61,16 @@ def make_optimizer(
 
     small: torch.optim.Optimizer = AdamW8bit(weights, **settings)
     return small
+
+
+def page_state(optimizer: Any) -> None:
+    """Put a paged optimizer's state, which was read from a file onto the card, into paged memory again."""
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # without accelerate's wrapper
+    if not getattr(optimizer, "is_paged", False):
+        return
+    for weight, state in optimizer.state.items():
+        for name in ("state1", "state2"):
+            if name in state:
+                paged = optimizer.get_state_buffer(weight, dtype=state[name].dtype)
+                paged.copy_(state[name])
+                state[name] = paged

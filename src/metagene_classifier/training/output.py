@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,13 @@ from metagene_classifier.errors import ConfigError, OutputError
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["begin_output_dir", "check_output_dir", "resumed_config", "with_quantization"]
+__all__ = ["begin_output_dir", "check_output_dir", "resumed_config", "tokens_before", "with_quantization"]
 
 CONFIG_FILE = "config.yaml"
+# What was chosen and may change with the device, while the configuration says "auto".
+PLAN_FILE = "plan.json"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
-RUN_ENTRIES = ("best", "last", "history.jsonl", "validation", "tensorboard", CONFIG_FILE)
+RUN_ENTRIES = ("best", "last", "history.jsonl", "validation", "tensorboard", CONFIG_FILE, PLAN_FILE)
 # Keys that may differ between a run and its resumption: they never change what is learned, or only how long.
 FREE_KEYS = (
     "device",
@@ -60,8 +63,9 @@ def check_output_dir(
             raise OutputError(f"{output_dir} holds no run to resume: leave --resume out to start one")
         _check_same_config(output_dir / CONFIG_FILE, config, tell)
     elif (found := _entries(output_dir)) and not overwrite:
+        go_on = "go on with it (--resume), " if (output_dir / "last" / STATE_FILE).is_file() else ""
         raise OutputError(
-            f"{output_dir} holds a run already ({', '.join(found)}): go on with it (--resume), "
+            f"{output_dir} holds a run already ({', '.join(found)}): {go_on}"
             "replace it (--overwrite), or name another folder"
         )
 
@@ -74,7 +78,8 @@ def resumed_config(output_dir: Path, config: Config) -> Config:
     """
     if config.model.quantization != "auto":
         return config
-    return with_quantization(config, load_config(output_dir / CONFIG_FILE).model.quantization)
+    chosen = load_config(output_dir / CONFIG_FILE).model.quantization
+    return with_quantization(config, "none" if chosen == "auto" else chosen)  # runs of versions that had no choice
 
 
 def with_quantization(config: Config, chosen: str) -> Config:
@@ -82,8 +87,17 @@ def with_quantization(config: Config, chosen: str) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"quantization": chosen})})
 
 
-def begin_output_dir(output_dir: Path, config: Config, *, resume: bool) -> None:
-    """Make the folder, remove the run that is to be replaced, and write the resolved configuration.
+def tokens_before(output_dir: Path) -> int | None:
+    """Tokens of a micro-batch in a run that is resumed; ``None`` where that is not known."""
+    try:
+        found = json.loads((output_dir / PLAN_FILE).read_text(encoding="utf-8"))["max_tokens"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def begin_output_dir(output_dir: Path, config: Config, *, max_tokens: int, resume: bool) -> None:
+    """Make the folder, remove the run that is to be replaced, and write configuration and micro-batch as they are.
 
     Raises:
         OutputError: the folder cannot be made or written.
@@ -100,6 +114,8 @@ def begin_output_dir(output_dir: Path, config: Config, *, resume: bool) -> None:
         raise OutputError(f"cannot make the folder {output_dir}: {error.strerror}") from error
     with whole_file(output_dir / CONFIG_FILE) as out:
         out.write(config_yaml(config))
+    with whole_file(output_dir / PLAN_FILE) as out:
+        out.write(json.dumps({"max_tokens": max_tokens}) + "\n")
 
 
 def _entries(output_dir: Path) -> list[str]:
@@ -108,7 +124,7 @@ def _entries(output_dir: Path) -> list[str]:
 
 def _check_same_config(path: Path, config: Config, tell: Callable[[str], None]) -> None:
     config = resumed_config(path.parent, config)
-    before = _flat(load_config(path).model_dump(mode="json"))
+    before = _flat(resumed_config(path.parent, load_config(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     changed = [key for key in now if before.get(key) != now[key]]
     bound = [key for key in changed if not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)]

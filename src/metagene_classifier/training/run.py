@@ -24,13 +24,19 @@ from metagene_classifier.training.builder import BuiltClassifier, build_classifi
 from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.embeddings import StoredEmbeddings
 from metagene_classifier.training.exchange import share_weights
-from metagene_classifier.training.fitting import Fitted, fit_to_device
+from metagene_classifier.training.fitting import fit_to_device
 from metagene_classifier.training.from_embeddings import FromEmbeddings
 from metagene_classifier.training.head_only import embeddings_for_head
 from metagene_classifier.training.history import History, trackers_for
 from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop, Route
-from metagene_classifier.training.optimizer import make_optimizer
-from metagene_classifier.training.output import begin_output_dir, check_output_dir, resumed_config, with_quantization
+from metagene_classifier.training.optimizer import check_optimizer, make_optimizer
+from metagene_classifier.training.output import (
+    begin_output_dir,
+    check_output_dir,
+    resumed_config,
+    tokens_before,
+    with_quantization,
+)
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
@@ -49,6 +55,7 @@ class RunFacts:
     state: RunState
     device: str
     weights_dtype: str
+    quantization: str
     plan: str
     reads_per_step: int
     metrics: ClassificationMetrics | None
@@ -98,17 +105,22 @@ def train(
     if config.model.device_map is not None:
         raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
+    before, begun = None, resume and config.model.quantization == "auto"
     if resume:
-        config = resumed_config(output_dir, config)
+        config, before = resumed_config(output_dir, config), tokens_before(output_dir)
     data = load_training_data(config, tell)
     device = own_device(choose_device(config.device, tell))
-    fitted = fit_to_device(config, data, device, tell)
+    check_optimizer(config.optimizer.name, device)
+    fitted = fit_to_device(config, data, device, tell, before=before, begun=begun)
     config = with_quantization(config, fitted.config.model.quantization)
     built = build_classifier(fitted.config, classes=len(data.labels), device=device, tell=tell)
     objective = objective_of(config, data)
     budget = TokenBudget(fitted.max_tokens, tell, fitted.advice)
     embeddings = embeddings_for_head(fitted.config, data, built, budget=budget, device=device, tell=tell)
-    begin_output_dir(output_dir, config, resume=resume)  # from here on the old run is gone
+    begin_output_dir(
+        output_dir, config, max_tokens=fitted.max_tokens, resume=resume
+    )  # from here on the old run is gone
+    run = _Run(config, data, built, objective, budget, embeddings, str(device), fitted.line, output_dir)
     logging = config.logging
     trackers = trackers_for(
         output_dir, tensorboard=logging.tensorboard, wandb=logging.use_wandb, first_rank=is_first_rank(), tell=tell
@@ -122,10 +134,7 @@ def train(
     )
     if trackers:
         accelerator.init_trackers(logging.wandb_project, init_kwargs={"wandb": {"entity": logging.wandb_entity}})
-    loop = _make_loop(
-        *(config, fitted, data, built, objective, budget, embeddings),
-        *(accelerator, output_dir, resume, write_card, tell),
-    )
+    loop = _make_loop(run, accelerator, resume, write_card, tell)
     started = time.monotonic()
     try:
         state = loop.run()
@@ -142,34 +151,48 @@ def train(
             metrics = loop.evaluate() if loop.evaluate is not None else None
     if kept_best and not config.training.checkpoint.save_last and is_first_rank():
         shutil.rmtree(output_dir / "last")  # it was kept that long so that the run could be resumed
-    facts = RunFacts(
-        config,
-        data,
-        state,
-        str(device),
-        dtype_name(built.weights_dtype),
-        fitted.line,
-        loop.settings.reads_per_step,
-        metrics,
-    )
+    facts = run.facts(state, loop.settings.reads_per_step, metrics)
     return TrainingResult(folder, metrics, loop.history.rows, facts)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What a run has in hand before its first step."""
+
+    config: Config
+    data: TrainingData
+    built: BuiltClassifier
+    objective: Objective
+    budget: TokenBudget
+    embeddings: dict[str, StoredEmbeddings] | None
+    device: str
+    plan: str
+    output_dir: Path
+
+    def facts(self, state: RunState, reads_per_step: int, metrics: ClassificationMetrics | None) -> RunFacts:
+        """What there is to say of the run as it stands."""
+        built = self.built
+        return RunFacts(
+            config=self.config,
+            data=self.data,
+            state=state,
+            device=self.device,
+            weights_dtype=dtype_name(built.weights_dtype),
+            quantization=built.quantization,
+            plan=self.plan,
+            reads_per_step=reads_per_step,
+            metrics=metrics,
+        )
+
+
 def _make_loop(
-    config: Config,
-    fitted: Fitted,
-    data: TrainingData,
-    built: BuiltClassifier,
-    objective: Objective,
-    budget: TokenBudget,
-    embeddings: dict[str, StoredEmbeddings] | None,
+    run: _Run,
     accelerator: Any,
-    output_dir: Path,
     resume: bool,
     write_card: Callable[[Path, RunFacts], None],
     tell: Callable[[str], None],
 ) -> Loop:
-    classifier = built.classifier
+    config, data, classifier, output_dir = run.config, run.data, run.built.classifier, run.output_dir
     state, saved = _start_or_resume(classifier, data, output_dir / "last", resume)
     settings = loop_settings(config, data, accelerator)
     if state.finished in ENDS_THAT_MOVE and state.step < settings.total_steps:
@@ -197,7 +220,7 @@ def _make_loop(
         tell(f"resuming in epoch {state.epoch + 1} after step {state.step}")
 
     compute_auroc = config.metrics.compute_auroc or settings.metric == "auroc"
-    route = _route(config, data, built, objective, budget, embeddings, accelerator)
+    route = _route(run, accelerator)
 
     def evaluate() -> ClassificationMetrics:
         classifier.eval()
@@ -208,9 +231,8 @@ def _make_loop(
         )
 
     def write_model(folder: Path, metrics: ClassificationMetrics | None) -> None:
-        save_model(folder, classifier, data.tokenizer, describe(config, data, built))
-        device, dtype = str(accelerator.device), dtype_name(built.weights_dtype)
-        write_card(folder, RunFacts(config, data, state, device, dtype, fitted.line, settings.reads_per_step, metrics))
+        save_model(folder, classifier, data.tokenizer, describe(config, data, run.built))
+        write_card(folder, run.facts(state, settings.reads_per_step, metrics))
 
     set_training(classifier, config.model.freeze)
     return Loop(
@@ -220,7 +242,7 @@ def _make_loop(
         weights=weights,
         optimizer=prepared_optimizer,
         scheduler=scheduler,
-        objective=objective,
+        objective=run.objective,
         classes=data.train.classes,
         route=route,
         evaluate=evaluate if len(data.validation) else None,
@@ -232,35 +254,28 @@ def _make_loop(
     )
 
 
-def _route(
-    config: Config,
-    data: TrainingData,
-    built: BuiltClassifier,
-    objective: Objective,
-    budget: TokenBudget,
-    embeddings: dict[str, StoredEmbeddings] | None,
-    accelerator: Any,
-) -> Route:
-    if embeddings is not None:
+def _route(run: _Run, accelerator: Any) -> Route:
+    data, classifier = run.data, run.built.classifier
+    if run.embeddings is not None:
         return FromEmbeddings(
-            classifier=built.classifier,
-            train=embeddings["training"],
+            classifier=classifier,
+            train=run.embeddings["training"],
             classes=data.train.classes,
-            validation=embeddings["validation"],
-            objective=objective,
-            budget=budget,
-            seed=config.seed,
+            validation=run.embeddings["validation"],
+            objective=run.objective,
+            budget=run.budget,
+            seed=run.config.seed,
             accelerator=accelerator,
         )
     return ThroughEncoder(
-        classifier=built.classifier,
+        classifier=classifier,
         train=data.train,
         validation=data.validation,
         framing=data.framing,
-        objective=objective,
-        budget=budget,
-        layout=built.layout,
-        seed=config.seed,
+        objective=run.objective,
+        budget=run.budget,
+        layout=run.built.layout,
+        seed=run.config.seed,
         accelerator=accelerator,
     )
 

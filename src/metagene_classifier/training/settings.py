@@ -19,9 +19,10 @@ from metagene_classifier.model.description import (
     TokenizerFacts,
 )
 from metagene_classifier.model.devices import dtype_name
-from metagene_classifier.training.builder import BuiltClassifier, encoder_learns
+from metagene_classifier.store.order import planned_steps
+from metagene_classifier.training.builder import BuiltClassifier
 from metagene_classifier.training.data import TrainingData
-from metagene_classifier.training.loop import LoopSettings, planned_steps
+from metagene_classifier.training.loop import LoopSettings
 from metagene_classifier.training.steps import Objective, balanced_weights
 
 __all__ = ["describe", "loop_settings", "objective_of"]
@@ -69,7 +70,7 @@ def objective_of(config: Config, data: TrainingData) -> Objective:
 def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> ModelDescription:
     """What the saved model will say of itself."""
     model = config.model
-    learns = encoder_learns(model)
+    learns = model.learns == "all"
     facts = built.classifier.transformer.config
     return ModelDescription(
         schema_version=SCHEMA_VERSION,
@@ -88,7 +89,7 @@ def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> Mode
             # Weights that are trained lie beside the description, under checksums of their own.
             probe={} if learns else built.probe,
         ),
-        adapter=not learns and model.freeze == "none",
+        adapter=model.learns == "adapter",
         tokenizer=TokenizerFacts(
             kind=data.tokenizer.kind,
             name=data.tokenizer.name,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from metagene_classifier.errors import ModelFolderError
+from metagene_classifier.training.optimizer import page_state
 
 __all__ = ["STATE_FILE", "LossWindow", "RunState", "load_state", "restore_optimization", "save_state"]
 
@@ -87,6 +88,7 @@ def save_state(
 def restore_optimization(saved: dict[str, Any], optimizer: Any, scheduler: Any, accelerator: Any) -> LossWindow:
     """Put the parts that :func:`load_state` read back where they were; returns the sums since the last log row."""
     optimizer.load_state_dict(saved["optimizer"])
+    page_state(optimizer)
     scheduler.load_state_dict(saved["scheduler"])
     if accelerator.scaler is not None and saved["scaler"]:
         accelerator.scaler.load_state_dict(saved["scaler"])

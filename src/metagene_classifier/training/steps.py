@@ -168,7 +168,7 @@ def backward_micro_batches(
         classifier: gives class scores for a batch.
         parts: micro-batches (as from :func:`micro_batches_of`) and the classes of their segments.
         objective: the loss.
-        divisor: weight of the step's reads over all ranks, divided by the ranks (whose gradients are averaged).
+        divisor: weight of the step's reads over all ranks, whose gradients are summed.
         device: of the classifier.
         accelerator: does the backward pass, with loss scaling where the number format needs it.
 
