@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from metagene_classifier.model.classifier import ReadClassifier
+from metagene_classifier.prediction import scorer
 
 SCRIPT = """
 import os, sys, torch
@@ -77,6 +78,21 @@ def test_a_read_that_does_not_fit_ends_in_one_line_and_the_model_before_it_is_wh
     called = mgc("predict", "--input", world.test, "--ckpt", run, "--output", tmp_path / "calls.csv")
     assert called.code == 1 and "does not fit" in called.err.splitlines()[-1]
     assert not (tmp_path / "calls.csv").exists()
+
+
+def test_calls_that_are_kept_are_counted_as_they_stand_in_the_file(
+    world, mgc, trained, small_card, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scorer, "READS_PER_BLOCK", 16)
+    reads = world.test.read_text().split(">")[1:41]
+    source = tmp_path / "reads.fa"
+    source.write_text("".join(f">{read}" for read in reads) + f">long\n{'ACGTTGCA' * 60}\n")
+    small_card(60)
+    ended = mgc("predict", "--input", source, "--ckpt", trained, "--output", tmp_path / "calls.csv")
+    assert ended.code == 1
+    assert "the calls of the first 32 reads are in" in ended.err.splitlines()[-1]
+    kept = (tmp_path / "calls.csv.partial").read_text()
+    assert kept.endswith("\n") and len(kept.splitlines()) == 1 + 32
 
 
 def test_all_ranks_begin_the_step_again_when_one_runs_out(world, mgc, tmp_path):

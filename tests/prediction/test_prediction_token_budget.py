@@ -79,9 +79,7 @@ def check(gib, quantization="none", kind="cuda"):
 
 def test_an_encoder_that_the_card_cannot_hold_is_refused_with_what_it_can():
     check(24)
-    with pytest.raises(
-        DeviceMemoryError, match=r"takes 12\.\d GiB to be run and 10.0 are there .*int8 fits"
-    ):
+    with pytest.raises(DeviceMemoryError, match=r"takes 12\.\d GiB to be run and 10.0 are there .*int8 fits"):
         check(10)
     check(10, "int8")
     with pytest.raises(DeviceMemoryError, match="--quantization nf4 fits"):

@@ -12,6 +12,7 @@ from metagene_classifier.batching.framing import Framing
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget, is_out_of_memory
 from metagene_classifier.model.scoring import score_reads
+from metagene_classifier.training.exchange import agree_on_failure
 from metagene_classifier.training.loop import Loop
 from metagene_classifier.training.steps import (
     MicroBatchTooLarge,
@@ -73,13 +74,16 @@ def test_a_micro_batch_that_is_too_large_says_how_large_it_was(card, accelerator
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_nothing_of_a_failed_micro_batch_is_held_when_the_step_begins_again(card, accelerator, in_backward):
     card.train()
-    card.holds, card.fails_in_backward = 100, in_backward
     kept = []
 
     def remember(_module, _inputs, output):
         kept.append(weakref.ref(output))
 
-    card.transformer.layers[1].mlp.register_forward_hook(remember)
+    card.transformer.layers[0].mlp.register_forward_hook(remember)
+    if in_backward:
+        card.holds, card.fails_in_backward = 100, True
+    else:
+        card.transformer.layers[1].mlp.register_forward_hook(lambda *_: Card._run_out(None))
     parts = micro_batches_of(STEP, FRAMING, max_tokens=150, layout="packed")
     try:
         backward_micro_batches(card, parts, Objective(None, 0.0), divisor=8, device=CPU, accelerator=accelerator)
@@ -88,7 +92,7 @@ def test_nothing_of_a_failed_micro_batch_is_held_when_the_step_begins_again(card
     gc.disable()  # memory that waits for the collector is not free yet
     try:
         assert failure is not None
-        assert bool(kept) == in_backward
+        assert kept
         assert all(reference() is None for reference in kept)
     finally:
         gc.enable()
@@ -170,3 +174,44 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory(card, accelerator):
         backward_micro_batches(broken, parts, Objective(None, 0.0), divisor=8, device=CPU, accelerator=accelerator)
     with pytest.raises(RuntimeError, match="a fault of its own"):
         score_reads(broken, SEGMENTS, FRAMING, width=5, budget=TokenBudget(99), layout="packed", device=CPU)
+
+
+def test_cudas_own_words_for_it_are_known():
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"))
+    assert is_out_of_memory(RuntimeError("CUDA driver error: out of memory"))
+
+
+def test_ranks_go_by_the_smallest_micro_batch_that_failed_on_any(monkeypatch):
+    others = [[700, 9], [500, 1]]
+    accelerator = SimpleNamespace(
+        num_processes=3, device=CPU, gather=lambda mine: torch.cat([mine, torch.tensor(others)])
+    )
+    for mine in (None, MicroBatchTooLarge(600, 3)):
+        agreed = agree_on_failure(mine, accelerator)
+        assert agreed is not None and (agreed.tokens, agreed.segments) == (500, 1)
+    others[:] = [[torch.iinfo(torch.int64).max] * 2] * 2
+    assert agree_on_failure(None, accelerator) is None
+
+
+def test_a_rank_without_reads_can_scale_its_gradients_back():
+    """It has scaled no loss, and torch's scaler would refuse."""
+    scaler = torch.amp.GradScaler("cpu")
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.SGD([weight])
+
+    class Nothing:
+        budget = TokenBudget(1000)
+
+        def add_gradients(self, reads, *, epoch, divisor):
+            return torch.zeros(()), 0
+
+    loop = SimpleNamespace(
+        accelerator=SimpleNamespace(device=CPU, num_processes=1, scaler=scaler),
+        state=SimpleNamespace(epoch=0),
+        route=Nothing(),
+        optimizer=optimizer,
+    )
+    Loop._gradients(loop, np.arange(0), 1.0)
+    weight.grad = torch.ones(3) * scaler.get_scale()  # what the other ranks gave
+    scaler.unscale_(optimizer)
+    assert weight.grad.tolist() == [1, 1, 1]
