@@ -221,7 +221,7 @@ class TrainingConfig(Section):
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps after which training ends, whatever ``max_epochs`` says."""
     max_tokens: Count | Literal["auto"] = "auto"
-    """Tokens of a micro-batch: what is in memory at once. It never changes the result."""
+    """Tokens of a micro-batch: what is in memory at once. It changes rounding at most (with 8-bit weights a little)."""
     fit: Literal["auto", "off"] = "auto"
     """``auto`` fills every ``auto`` that decides memory from the plan of what fits the device; ``off`` never looks."""
     memory_limit: str | None = Field(None, pattern=r"^\d+(\.\d+)? ?(GiB|GB|MiB|MB)$")

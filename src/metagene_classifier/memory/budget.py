@@ -14,7 +14,7 @@ from metagene_classifier.memory.ways import StepFacts, Way, setup_of
 __all__ = ["MOST_TOKENS", "Lengths", "Need", "fits", "largest_budget", "need_of"]
 
 MOST_TOKENS = {"cuda": 65_536, "mps": 4_096, "cpu": 4_096}
-"""Larger micro-batches are no faster: the device has enough to do with these."""
+"""No micro-batch is made larger: the device has enough to do with these."""
 
 ROUND_TOKENS = 64
 

@@ -14,7 +14,7 @@ _HEADS = ("weights", "adapters", "gradients", "optimizer", "activations", "tempo
 LEGEND = (
     "GiB at the moment when a step takes most. adapters: with the head. reserve: the driver's context and what the",
     "allocator holds beside tensors (stated, not measured). +host: checkpoints in the host's memory, beside it in (). ",
-    "tokens: the most at once that fit, never more than is any faster; reads: of {mean:.0f} tokens, so many at once.",
+    "tokens: as many at once as fit, up to 65,536 (4,096 but on a card); reads: of {mean:.0f} tokens, so many at once.",
 )
 
 

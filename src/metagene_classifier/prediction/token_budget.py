@@ -57,9 +57,7 @@ def budget_for(
         tokens = DEFAULT_MAX_TOKENS[device.type]
         if device.type == "cuda":
             tokens = min(tokens, tokens_beside(classifier, device_memory(device, None), longest=longest, layout=layout))
-    return TokenBudget(
-        tokens, tell, lambda one: f"use --quantization nf4, --device cpu, or another card for {one} tokens"
-    )
+    return TokenBudget(tokens, tell, lambda one: "use --quantization nf4, or another device")
 
 
 def check_encoder_fits(

@@ -195,7 +195,7 @@ def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tok
     for way in candidate_ways(free, layers, choice.memory, one_by_one=shape.exact):
         need = need_of(shape, way, choice.facts, choice.memory, lengths, tokens)
         if need.peak < 0.9 * failed.peak and fits(need, choice.memory):
-            settings = [f"model.quantization: {way.quantization}"]
+            settings = [f"model.quantization: {way.quantization}"] if way.quantization != choice.quantization else []
             if way.checkpoint_every:
                 settings += ["model.gradient_checkpointing: true", f"model.checkpoint_every: {way.checkpoint_every}"]
             settings += ["model.checkpoint_offload: true"] if way.offload else []
