@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from metagene_classifier.memory.reserve import CONTEXT_BYTES, KERNELS_BYTES
 from metagene_classifier.memory.shape import encoder_shape
 from metagene_classifier.memory.units import GIB
 from metagene_classifier.memory.ways import StepFacts, Way, plan_ways
+from metagene_classifier.model.devices import choose_dtypes, dtype_name
 
 METAGENE = encoder_shape(encoder_config_for("builtin:metagene-1"), name="METAGENE-1")
 LONG = Lengths(512, 512)
@@ -329,3 +331,23 @@ def test_the_names_of_the_ways_are_each_one_ways():
     assert len(set(names)) == len(names)
     assert {"full", "lora", "lora+checkpointing", "int8", "int8+checkpointing", "nf4"} <= set(names)
     assert {"nf4+checkpointing", "nf4+checkpointing+host", "head-only", "predict"} <= set(names)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("bfloat16", [True, False])
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed", "32"])
+@pytest.mark.parametrize("learns", ["adapter", "all"])
+def test_number_formats_are_those_that_training_chooses(kind, bfloat16, dtype, precision, learns, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: bfloat16)
+    settings = {"model.dtype": dtype, "training.precision": precision, "model.lora.enabled": learns == "adapter"}
+    facts = step_facts(load_config(None, settings), kind=kind, bfloat16=bfloat16, classes=2)
+    weights, compute = choose_dtypes(
+        asked=dtype,
+        precision=precision,
+        device=torch.device(kind),
+        encoder_learns=learns == "all",
+        tell=lambda line: None,
+    )
+    assert facts.compute == dtype_name(compute)
+    assert (facts.learning_weight_bytes if learns == "all" else facts.weight_bytes) == weights.itemsize
