@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from metagene_classifier import __version__
+from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import MgcError
 
 __all__ = ["main"]
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "mgc") -> None:
     try:
         _mgc.main(args=list(arguments) if arguments is not None else None, prog_name=program, standalone_mode=False)
     except MgcError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        rank = "" if is_first_rank() else f"rank {os.environ['RANK']}: "
+        print(f"{program}: error: {rank}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
