@@ -49,7 +49,7 @@ def whole_run(world: World, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_model_report_and_history(whole_run, world):
     assert {path.name for path in whole_run.iterdir()} == {
-        *("best", "last", "config.yaml", "history.jsonl", "validation")
+        *("best", "last", "config.yaml", "plan.json", "history.jsonl", "validation")
     }
     best = {path.name for path in (whole_run / "best").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "README.md"} <= best

@@ -59,7 +59,8 @@ def test_the_second_load_reads_and_gives_the_same_to_the_last_bit(request, root,
     folder = request.getfixturevalue(kind)
     first, told = loaded(folder, quantization, dtype)
     (entry,) = cache.entries()
-    assert told == [f"{quantization} weights cached, {entry.folder} (0.00 GB): the next load reads them"]
+    size = f"{entry.bytes / 1e6:.2f} MB"
+    assert told == [f"{quantization} weights cached, {entry.folder} ({size}): the next load reads them"]
     assert entry.kind == "quantized"
     assert entry.description == f"{folder} in {quantization}, the rest in {str(dtype).removeprefix('torch.')}"
     second, told = loaded(folder, quantization, dtype)
