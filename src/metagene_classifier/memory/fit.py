@@ -31,7 +31,8 @@ class FitRequest:
         checkpoint_every: ``model.checkpoint_every``; with checkpointing asked for, ``auto`` is every layer.
         checkpoint_offload: ``model.checkpoint_offload``.
         max_tokens: ``training.max_tokens``.
-        reads_per_step: of an optimizer step, on one device: no micro-batch can have more.
+        reads_per_step: of an optimizer step, on one device: no micro-batch can have more. A head alone learns from
+            embeddings, which are made for all reads at once.
     """
 
     learns: Learns
@@ -41,6 +42,11 @@ class FitRequest:
     checkpoint_offload: bool | Literal["auto"] = "auto"
     max_tokens: int | Literal["auto"] = "auto"
     reads_per_step: int = 128
+
+    @property
+    def most_reads(self) -> int | None:
+        """Of a micro-batch; ``None`` for any number."""
+        return None if self.learns == "head" else self.reads_per_step
 
     def settings(self) -> list[str]:
         """The keys that were set, as a user would write them."""
@@ -79,7 +85,7 @@ class FitChoice:
         facts: what the way does not decide.
         instead: the way before it, and what that takes for the least micro-batch; ``None`` when it is the first.
         instead_tokens: of that micro-batch.
-        reads_per_step: of an optimizer step, on one device.
+        most_reads: of a micro-batch; ``None`` for any number.
     """
 
     way: Way
@@ -90,7 +96,7 @@ class FitChoice:
     facts: StepFacts
     instead: tuple[Way, Need] | None = None
     instead_tokens: int = 0
-    reads_per_step: int = 128
+    most_reads: int | None = None
 
     @property
     def quantization(self) -> Quantization:
@@ -114,7 +120,8 @@ class FitChoice:
 
     def line(self) -> str:
         """What was chosen and why."""
-        reads = min(self.lengths.reads_in(self.max_tokens), self.reads_per_step)
+        reads = self.lengths.reads_in(self.max_tokens)
+        reads = reads if self.most_reads is None else min(reads, self.most_reads)
         batch = f"{reads:,} read{'s' * (reads > 1)} of {self.lengths.mean:.0f}"
         host = f" and {gib_text(self.need.host_bytes)} of the host's" if self.need.host_bytes else ""
         why = ""
@@ -163,11 +170,11 @@ def choose_fit(
                 refused = (way, need)
             continue
         if request.max_tokens != "auto":
-            tokens = min(request.max_tokens, request.reads_per_step * lengths.longest)
-            return FitChoice(way, tokens, need, memory, lengths, facts, refused, least, request.reads_per_step)
-        budget = largest_budget(shape, way, facts, memory, lengths, reads_per_step=request.reads_per_step) or least
+            tokens = _at_most(request, lengths, request.max_tokens)
+            return FitChoice(way, tokens, need, memory, lengths, facts, refused, least, request.most_reads)
+        budget = largest_budget(shape, way, facts, memory, lengths, reads_per_step=request.most_reads) or least
         need = need_of(shape, way, facts, memory, lengths, budget)
-        return FitChoice(way, budget, need, memory, lengths, facts, refused, least, request.reads_per_step)
+        return FitChoice(way, budget, need, memory, lengths, facts, refused, least, request.most_reads)
     raise CannotFit(*_nothing_fits(shape, request, facts, memory, lengths, ways, least))
 
 
@@ -215,7 +222,11 @@ def _least_tokens(request: FitRequest, lengths: Lengths) -> int:
     """Of the smallest micro-batch that the run can do with."""
     if request.max_tokens == "auto":
         return lengths.longest
-    return max(lengths.longest, min(request.max_tokens, request.reads_per_step * lengths.longest))
+    return max(lengths.longest, _at_most(request, lengths, request.max_tokens))
+
+
+def _at_most(request: FitRequest, lengths: Lengths, tokens: int) -> int:
+    return tokens if request.most_reads is None else min(tokens, request.most_reads * lengths.longest)
 
 
 def _batch(lengths: Lengths, tokens: int) -> str:

@@ -104,7 +104,7 @@ def score_segments(
             found = _values_of(run, batch, device)
             if found is None:
                 release(device)
-                budget.shrink(batch.ids.numel(), batch.segments)
+                budget.shrink(batch.tokens, batch.segments)
                 break
             values[chosen] = found
             todo[members] = -1

@@ -55,9 +55,11 @@ def open_model(
 
 
 def _check_fits(folder: Path, device: str, quantization: Quantization | None, trust_remote_code: bool) -> None:
+    target = choose_device(device, lambda line: None)
+    if target.type != "cuda":
+        return  # nothing is refused there, and the folder's files need not be read twice
     facts = read_description(folder)
     encoder = facts.encoder
-    target = choose_device(device, lambda line: None)
     weights, compute = inference_dtypes(encoder, target)
     name = str(folder / ENCODER_FOLDER) if encoder.stored else encoder.name
     revision = None if encoder.stored else encoder.revision

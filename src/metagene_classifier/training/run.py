@@ -117,9 +117,8 @@ def train(
     objective = objective_of(config, data)
     budget = TokenBudget(fitted.max_tokens, tell, fitted.advice)
     embeddings = embeddings_for_head(fitted.config, data, built, budget=budget, device=device, tell=tell)
-    begin_output_dir(
-        output_dir, config, max_tokens=fitted.max_tokens, resume=resume
-    )  # from here on the old run is gone
+    # From here on the old run is gone.
+    begin_output_dir(output_dir, config, max_tokens=fitted.max_tokens, resume=resume)
     run = _Run(config, data, built, objective, budget, embeddings, str(device), fitted.line, output_dir)
     logging = config.logging
     trackers = trackers_for(
