@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from setting import CLASSES, framing, machine, metagene_tokenizer, record
 
-from metagene_classifier.config import Config, load_config
+from metagene_classifier.config import Config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.console import say
 from metagene_classifier.errors import MgcError
 from metagene_classifier.hub import encoder_config_for

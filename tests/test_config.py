@@ -3,7 +3,7 @@
 import pytest
 
 from metagene_classifier.cli.options import config_from
-from metagene_classifier.config import config_yaml, load_config
+from metagene_classifier.config_file import config_yaml, load_config
 from metagene_classifier.errors import ConfigError
 
 

@@ -12,13 +12,14 @@ import yaml
 
 import metagene_classifier
 from metagene_classifier.cli.main import COMMANDS, main
-from metagene_classifier.config import Config, config_yaml, load_config
+from metagene_classifier.config import Config
+from metagene_classifier.config_file import config_yaml, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "metagene_classifier"
 
 # In the order of the data; a stage imports only those before it.
-GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "hub", "cache"]
+GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "config_file", "hub", "cache"]
 STAGES = [
     *("reads", "tokenization", "store", "batching", "model", "memory"),
     *("metrics", "training", "prediction", "report", "cli"),

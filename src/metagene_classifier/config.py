@@ -1,22 +1,16 @@
 """The configuration: one typed model per section, every default in one place.
 
-A YAML file is read once, at the edge; functions further in take the values that they need. A key that is not known
-is an error that names the nearest known one; a key of earlier versions that has lost its meaning is accepted, and one
-line says what replaced it.
+It is read once, at the edge; functions further in take the values that they need. A key that is not known is an error
+that names the nearest known one; a key of earlier versions that has lost its meaning is accepted, and one line says
+what replaced it (``config_file.py``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from metagene_classifier.config_errors import plain_errors
-from metagene_classifier.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "DEFAULT_HEADER_REGEX",
@@ -25,11 +19,10 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PerClass",
     "SchedulerConfig",
     "TokenizerConfig",
     "TrainingConfig",
-    "config_yaml",
-    "load_config",
 ]
 
 DEFAULT_HEADER_REGEX = (
@@ -144,6 +137,12 @@ class ModelConfig(Section):
         return "head" if self.freeze == "encoder" else "adapter"
 
 
+class PerClass(Section):
+    """Sampling of a number of reads from every class."""
+
+    per_class: Count
+
+
 class DatasetConfig(Section):
     """Labelled reads and the table of classes."""
 
@@ -163,6 +162,20 @@ class DatasetConfig(Section):
     tax_column: str = "tax_id"
     val_fraction: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the training reads held out where no ``val_fasta`` is given; mates stay together."""
+    max_reads: Count | None = None
+    """Train on so many of the training reads, drawn at random once for the whole run; all by default."""
+    max_val_reads: Count | None = None
+    """Validate on so many of the validation reads, drawn at random once; by default as many as memory has room for."""
+    sampling: Literal["natural", "balanced", "sqrt"] | PerClass = "natural"
+    """How often each class is seen in an epoch: as often as it has reads, as often as every other, or by the square
+    root of its reads; ``{per_class: n}`` draws at most ``n`` reads of every class, anew in each epoch."""
+    shuffle: Literal["auto", "all", "blocks"] = "auto"
+    """``all`` draws an epoch's order from all permutations; ``blocks`` shuffles blocks of the store and the reads
+    within a buffer, for stores larger than memory; ``auto`` goes by the store's size alone."""
+    shuffle_buffer: Count = 2**22
+    """Reads that ``blocks`` shuffles among one another."""
+    prepare_workers: Count | Literal["auto"] = "auto"
+    """Processes that turn reads into tokens; ``auto`` is one for each core."""
     file_format: str | None = None
     gzip: str | bool | None = None
 
@@ -226,6 +239,9 @@ class TrainingConfig(Section):
     """``auto`` fills every ``auto`` that decides memory from the plan of what fits the device; ``off`` never looks."""
     memory_limit: str | None = Field(None, pattern=r"^\d+(\.\d+)? ?(GiB|GB|MiB|MB)$")
     """What the run may take of the device, as in ``12GiB``; all that is free by default."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """What several ranks share out: the reads alone (``ddp``, every rank holds the whole model), or the model's weights
+    as well (``fsdp``); ``auto`` shares the weights out only where one device cannot hold them."""
     layout: Literal["auto", "packed", "buckets", "padded"] = "auto"
     """How reads lie in a micro-batch; ``padded`` (all to ``max_length``) is for comparison only."""
     precision: Literal["bf16-mixed", "fp16-mixed", "32"] = "bf16-mixed"
@@ -330,87 +346,3 @@ class Config(Section):
         if self.dataset.labels_from == "tsv" and self.dataset.labels_tsv is None:
             raise ValueError("dataset.labels_from: tsv needs dataset.labels_tsv")
         return self
-
-
-# Keys of the earlier pipeline whose meaning is gone, and what replaced each.
-_REPLACED: Mapping[str, str] = {
-    "tokenizer.pack_short_reads": "reads are always batched without padding waste (training.layout)",
-    "tokenizer.padding": "nothing is padded to max_length any more (training.layout)",
-    "tokenizer.truncation": "tokenizer.long_reads says what happens to long reads",
-    "model.lora.task_type": "the head is this project's own and is always trained and saved",
-    "dataset.file_format": "the format is told from the file's content",
-    "dataset.gzip": "compression is told from the file's content",
-    "memory_optimization.empty_cache_steps": "it does nothing now; training.max_tokens bounds the memory of a step",
-}
-
-
-def load_config(
-    path: Path | None,
-    overrides: Mapping[str, Any] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Config:
-    """Read a YAML file, apply the command line's values over it, and check everything at once.
-
-    Args:
-        path: the YAML file; ``None`` starts from the defaults.
-        overrides: dotted keys and values, ``{"training.batch_size": 64}``.
-        tell: called with one line for each accepted key that has lost its meaning.
-
-    Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, or a value does not fit.
-    """
-    values = _read_yaml(path) if path is not None else {}
-    where = str(path) if path is not None else "configuration"
-    for key, value in (overrides or {}).items():
-        _set_dotted(values, key, value)
-    try:
-        config = Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(plain_errors(error, Config, where))) from error
-    for key, reason in _REPLACED.items():
-        if _has_dotted(values, key):
-            tell(f"{where}: {key} is accepted and has no effect: {reason}")
-    return config
-
-
-def config_yaml(config: Config) -> str:
-    """The resolved configuration as YAML that :func:`load_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such configuration file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected sections such as 'training:', found {type(values).__name__}")
-    # An empty section ("model:" alone) means its defaults.
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        child = values.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{key}: {section} is not a section")
-        values = child
-    values[last] = value
-
-
-def _has_dotted(values: Mapping[str, Any], key: str) -> bool:
-    node: Any = values
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return node is not None

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from metagene_classifier.batching.batch import TokenBatch, collate
-from metagene_classifier.config import load_config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.hub import RESOURCES
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.quantization import quantization_of

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagene_classifier.config import Config, load_config
+from metagene_classifier.config import Config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.hub import encoder_config_for
 from metagene_classifier.memory.budget import MOST_TOKENS, ROUND_TOKENS, Lengths, fits, largest_budget, need_of

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from metagene_classifier.config import Config, load_config
+from metagene_classifier.config import Config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.model.adapter import AdapterSettings, add_adapter
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.dropout import TokenKeys

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metagene_classifier.batching.batch import collate
-from metagene_classifier.config import load_config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.training.builder import build_classifier, set_training
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metagene_classifier.batching.batch import collate
-from metagene_classifier.config import load_config
+from metagene_classifier.config_file import load_config
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.model import checkpointing
 from metagene_classifier.model.checkpointing import checkpoint_layers, layers_of

@@ -77,7 +77,7 @@ def config_from(
     Raises:
         ConfigError: a key or value does not fit.
     """
-    from metagene_classifier.config import load_config
+    from metagene_classifier.config_file import load_config
 
     overrides: dict[str, Any] = {}
     for setting in settings:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metagene_classifier.config import DatasetConfig, MetricsConfig, load_config
+from metagene_classifier.config import DatasetConfig, MetricsConfig
+from metagene_classifier.config_file import load_config
 from metagene_classifier.console import progress
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.metrics.classification import ClassificationMetrics, classification_metrics

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metagene_classifier.config import ModelConfig, config_yaml
+from metagene_classifier.config import ModelConfig
+from metagene_classifier.config_file import config_yaml
 from metagene_classifier.report.evaluation import write_evaluation
 from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
 from metagene_classifier.training.run import RunFacts, TrainingResult

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metagene_classifier.config import Config, config_yaml, load_config
+from metagene_classifier.config import Config
+from metagene_classifier.config_file import config_yaml, load_config
 from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import ConfigError, OutputError
 from metagene_classifier.training.state import STATE_FILE
