@@ -1,183 +1,225 @@
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe, get_context
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metagene_classifier.errors import DataError
-from metagene_classifier.reads.labelled import LabelledRead
-from metagene_classifier.reads.read import Read
-from metagene_classifier.store import tokens as tokens_module
-from metagene_classifier.store.tokens import StoreReport, TokenStore, build_store, split_store
+from metagene_classifier.reads.labels import write_mapping
+from metagene_classifier.store.facts import MAPPING_FILE, STORE_FILE, read_shard_facts, read_store_facts, shard_path
+from metagene_classifier.store.tokens import TokenStore
+from stores import TOKENIZER, labels_of, store_of
+
+READS = [([7, 8, 9], 0), ([], 1), ([1023] * 5, 2, 77), ([4], 0), ([5, 6], 0)]
+ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def labelled(sequence, class_index=0, header="r1"):
-    return LabelledRead(Read(header, sequence), class_index)
+@pytest.fixture
+def store(tmp_path):
+    return store_of(tmp_path / "store", READS, shards=[2, 0, 1, 2], classes=4, read_ids=list("abcde"))
 
 
-def store_of(reads, tokenizer, long_reads="window", capacity=510):
-    report = StoreReport()
-    return build_store(reads, tokenizer, capacity=capacity, long_reads=long_reads, report=report), report
+def numbers(*reads):
+    return np.array(reads, np.int64)
 
 
-def by_hand(reads, classes=None, groups=None):
-    """A store of given token ids."""
-    lengths = [len(read) for read in reads]
-    return TokenStore(
-        np.array([token for read in reads for token in read], np.uint16),
-        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        np.array(classes if classes is not None else [0] * len(reads), np.int32),
-        np.array(groups if groups is not None else range(len(reads)), np.uint64),
+def test_reads_are_numbered_over_all_shards(store):
+    assert len(store) == 5
+    assert [store.tokens(read).tolist() for read in range(5)] == [read[0] for read in READS]
+    assert [store.read_id(read) for read in range(5)] == list("abcde")
+    assert store.labels == labels_of(4)
+
+
+def test_what_is_known_of_the_whole_store(store):
+    assert store.reads_per_class.tolist() == [3, 1, 1, 0]
+    assert (store.total_tokens, store.longest, store.token_bytes) == (11, 5, 22)
+
+
+@ANY_FOLDER
+@given(data=st.data())
+def test_chosen_reads_come_in_the_order_asked_for(store, data):
+    chosen = data.draw(st.lists(st.integers(0, 4), max_size=9))
+    assert [tokens.tolist() for tokens in store.tokens_of(numbers(*chosen))] == [READS[read][0] for read in chosen]
+    assert store.lengths_of(numbers(*chosen)).tolist() == [len(READS[read][0]) for read in chosen]
+    assert store.classes_of(numbers(*chosen)).tolist() == [READS[read][1] for read in chosen]
+
+
+@pytest.mark.parametrize("first", range(6))
+@pytest.mark.parametrize("end", range(8))
+def test_consecutive_reads_come_as_columns(store, first, end):
+    columns, wanted = store.columns(first, end), READS[first:end]
+    assert columns.lengths.tolist() == [len(read[0]) for read in wanted]
+    assert columns.classes.tolist() == [read[1] for read in wanted]
+    assert columns.groups.tolist() == [0, 1, 77, 3, 4][first:end]
+    assert (columns.lengths.dtype, columns.classes.dtype, columns.groups.dtype) == (np.int64, np.int32, np.uint64)
+
+
+@pytest.mark.parametrize("read", [-1, 5])
+def test_there_is_no_read_beyond_the_last(store, read):
+    for look in (store.tokens, store.read_id):
+        with pytest.raises(IndexError, match=f"no read {read}"):
+            look(read)
+    for look in (store.tokens_of, store.lengths_of, store.classes_of):
+        with pytest.raises(IndexError):
+            look(numbers(0, read))
+
+
+def test_a_store_may_be_without_names_and_without_reads(tmp_path):
+    assert store_of(tmp_path / "unnamed", READS).read_id(0) is None
+    empty = store_of(tmp_path / "empty", [], shards=[], classes=2)
+    assert (len(empty), empty.longest, empty.reads_per_class.tolist()) == (0, 0, [0, 0])
+    assert (
+        empty.columns(0, 9).lengths.tolist() == empty.classes_of(numbers()).tolist() == empty.tokens_of(numbers()) == []
     )
 
 
-def test_reads_lie_in_the_store_as_the_tokenizer_cuts_them(tokenizer):
-    sequences = ["ACGTACGTAC", "GGG", "TTTTTTTTTTTTTTTTTTTT"]
-    store, report = store_of([labelled(s, place) for place, s in enumerate(sequences)], tokenizer)
-    assert len(store) == 3
-    assert store.classes.tolist() == [0, 1, 2]
-    assert [tokenizer.text(store.tokens(read)) for read in range(3)] == sequences
-    assert store.lengths.tolist() == [len(ids) for ids in tokenizer.encode_batch(sequences)]
-    assert report == StoreReport(cleaning=report.cleaning)
+def test_a_vocabulary_of_more_than_two_bytes(tmp_path):
+    store = store_of(tmp_path, [([70_000], 0)], dtype=np.uint32)
+    assert store.tokens(0).tolist() == [70_000]
+    assert store.token_bytes == 4
 
 
-def test_a_token_takes_two_bytes(tokenizer):
-    store, _ = store_of([labelled("ACGT" * 30)], tokenizer)
-    assert store.ids.dtype == np.uint16
+def test_an_open_store_is_read_in_forked_processes_and_in_threads(store):
+    store.tokens(0)
+    receive, send = Pipe(duplex=False)
+    child = get_context("fork").Process(target=lambda: send.send(store.lengths_of(np.arange(5)).tolist()))
+    child.start()
+    assert receive.recv() == [3, 0, 5, 1, 2]
+    child.join()
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda _: store.lengths_of(np.arange(5)).tolist(), range(40))
+        assert all(lengths == [3, 0, 5, 1, 2] for lengths in found)
 
 
-def test_reads_are_cleaned_before_they_are_tokenized_and_it_is_counted(tokenizer):
-    store, report = store_of([labelled("acgu-ACGR"), labelled("ACGTACGN")], tokenizer)
-    assert store.tokens(0).tolist() == store.tokens(1).tolist()
-    assert report.cleaning.lower_case.reads == 1
-    assert report.cleaning.u_to_t.bases == 1
-    assert report.cleaning.reads == 2
+def test_only_shards_that_are_read_are_opened(store):
+    shard_path(store.folder, "shard-00003").unlink()
+    assert store.tokens(2).tolist() == [1023] * 5
+    with pytest.raises(DataError, match=r"shard-00003\.arrow is missing or damaged"):
+        store.tokens(3)
 
 
-def test_reads_without_a_base_are_skipped_and_counted(tokenizer):
-    store, report = store_of([labelled("--"), labelled("ACGT", 3), labelled("")], tokenizer)
-    assert store.classes.tolist() == [3]
-    assert report.empty_reads == 2
+def test_the_fingerprint_is_that_of_reads_classes_and_order(tmp_path):
+    prints = [
+        store_of(tmp_path / str(number), reads, classes=3).fingerprint()
+        for number, reads in enumerate(
+            (
+                [([7, 8], 0), ([9], 1)],
+                [([7, 8], 0), ([9], 1)],
+                [([9], 1), ([7, 8], 0)],
+                [([7], 0), ([8, 9], 1)],
+                [([7, 8], 0), ([9], 2)],
+                [([7, 8], 0), ([10], 1)],
+            )
+        )
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 5
 
 
-def test_no_reads_make_an_empty_store(tokenizer):
-    store, _ = store_of([], tokenizer)
-    assert len(store) == 0
-    assert store.lengths.tolist() == []
-    assert len(store.subset(np.zeros(0, np.int64))) == 0
+def test_store_json_leaves_the_classes_of_each_shard_to_the_shard(store):
+    """Thousands of shards times thousands of classes would not be opened in a moment."""
+    assert "noticed" not in (store.folder / STORE_FILE).read_text()
+    assert read_shard_facts(store.folder, "shard-00003").reads_per_class == {0: 2}
+    assert read_store_facts(store.folder).tokenizer == TOKENIZER
 
 
-def test_long_reads_keep_all_tokens_for_windows(tokenizer):
-    store, report = store_of([labelled("ACGGT" * 20), labelled("ACG")], tokenizer, "window", capacity=10)
-    assert tokenizer.text(store.tokens(0)) == "ACGGT" * 20
-    assert report.long_reads == 1
+def test_damaged_shards_are_named_and_every_byte_is_told(store):
+    sizes = {shard.name: shard.bytes for shard in store.facts.shards}
+    seen = []
+    assert store.damaged(seen=seen.append) == []
+    assert sum(seen) == sum(sizes.values())
+    for name in ("shard-00003", "shard-00000"):
+        path = shard_path(store.folder, name)
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 1
+        path.write_bytes(content)
+    shard_path(store.folder, "shard-00001").unlink()
+    assert store.damaged() == ["shard-00000", "shard-00001", "shard-00003"]
+    assert store.damaged(["shard-00003", "shard-00002"]) == ["shard-00003"]
 
 
-def test_long_reads_are_truncated_to_what_fits(tokenizer):
-    store, report = store_of([labelled("ACGGT" * 20), labelled("ACG", 1)], tokenizer, "truncate", capacity=10)
-    assert store.lengths[0] == 10
-    assert "".join(["ACGGT"] * 20).startswith(tokenizer.text(store.tokens(0)))
-    assert tokenizer.text(store.tokens(1)) == "ACG"
-    assert report.long_reads == 1
+AGAIN = "run the same mgc prepare again"
 
 
-def test_long_reads_are_refused_by_name(tokenizer):
-    reads = [labelled("ACG", header="short"), labelled("ACGGT" * 20, header="contig_9 of 12")]
-    with pytest.raises(DataError, match=r"read contig_9 has \d+ tokens and 10 fit .*tokenizer\.long_reads"):
-        store_of(reads, tokenizer, "error", capacity=10)
+def refused(folder):
+    with pytest.raises(DataError) as error:
+        TokenStore.open(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
-def test_blocks_do_not_show_in_the_store(tokenizer, monkeypatch):
-    reads = [labelled("ACGT" * (number % 7 + 1), number, f"r{number}") for number in range(25)]
-    whole, _ = store_of(reads, tokenizer)
-    monkeypatch.setattr(tokens_module, "READS_PER_BLOCK", 4)
-    in_parts, _ = store_of(reads, tokenizer)
-    assert in_parts.fingerprint() == whole.fingerprint()
-    assert np.array_equal(in_parts.groups, whole.groups)
+def test_what_is_no_store_is_refused(tmp_path):
+    no_store = "is no store: there is no store.json in it (mgc prepare makes stores)"
+    assert refused(tmp_path) == f"{tmp_path} {no_store}"
+    assert refused(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'} {no_store}"
+    (tmp_path / "shards").mkdir()
+    assert refused(tmp_path) == f"{tmp_path} {no_store}"
 
 
-def test_a_file_that_breaks_off_is_an_error_and_not_a_shorter_store(tokenizer):
-    def broken():
-        yield labelled("acgt")
-        raise DataError("reads.fa.gz ends in the middle of record 2")
-
-    report = StoreReport()
-    with pytest.raises(DataError, match="middle of record 2"):
-        build_store(broken(), tokenizer, capacity=510, long_reads="window", report=report)
-    # what came before it was looked at, so that it can be told
-    assert report.cleaning.lower_case.reads == 1
+def test_an_unfinished_store_is_refused(store):
+    (store.folder / STORE_FILE).unlink()
+    assert refused(store.folder) == f"{store.folder} is an unfinished store: {AGAIN}, it goes on where it stopped"
 
 
-READS = st.lists(st.lists(st.integers(0, 1023), min_size=1, max_size=9), min_size=1, max_size=12)
+def test_a_store_of_a_later_version_is_refused(store):
+    path = store.folder / STORE_FILE
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2').replace("inputs", "outputs"))
+    assert refused(store.folder) == (
+        f"{store.folder} was written by a later version (schema 2, this one reads up to 1): upgrade metagene-classifier"
+    )
 
 
-@given(reads=READS, data=st.data())
-def test_a_subset_holds_the_named_reads_in_the_order_given(reads, data):
-    store = by_hand(reads, classes=range(len(reads)), groups=range(50, 50 + len(reads)))
-    chosen = data.draw(st.lists(st.integers(0, len(reads) - 1), max_size=15))
-    subset = store.subset(np.array(chosen, np.int64))
-    assert [subset.tokens(place).tolist() for place in range(len(subset))] == [reads[read] for read in chosen]
-    assert subset.classes.tolist() == chosen
-    assert subset.groups.tolist() == [50 + read for read in chosen]
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        ('"reads": 2', '"reads": "two"', "shards.0.reads: "),
+        ('"ids_dtype": "uint16"', '"ids_dtype": "uint8"', "ids_dtype: "),
+        ('"inputs"', '"outputs"', "inputs: Field required"),
+        ("{", "", "Extra data"),
+        ("{", "[{", "Expecting"),
+    ],
+)
+def test_a_damaged_store_json_is_refused(store, before, after, what):
+    path = store.folder / STORE_FILE
+    path.write_text(path.read_text().replace(before, after, 1))
+    line = refused(store.folder)
+    assert line.startswith(f"{path} is damaged (") and what in line and line.endswith(f"): {AGAIN}")
 
 
-@given(reads=READS)
-def test_fingerprint_is_that_of_the_same_reads(reads):
-    assert by_hand(reads).fingerprint() == by_hand(reads).fingerprint()
+def test_a_missing_shard_is_refused_by_name(store):
+    path = shard_path(store.folder, "shard-00002")
+    path.unlink()
+    assert refused(store.folder) == f"{path} cannot be read (No such file or directory): {AGAIN}, it makes it anew"
 
 
-@given(reads=READS, data=st.data())
-def test_fingerprint_changes_with_any_token_and_any_class(reads, data):
-    store = by_hand(reads)
-    read = data.draw(st.integers(0, len(reads) - 1))
-    place = data.draw(st.integers(0, len(reads[read]) - 1))
-    other_token = [list(tokens) for tokens in reads]
-    other_token[read][place] = (other_token[read][place] + data.draw(st.integers(1, 1023))) % 1024
-    assert by_hand(other_token).fingerprint() != store.fingerprint()
-    classes = [0] * len(reads)
-    classes[read] = 1
-    assert by_hand(reads, classes).fingerprint() != store.fingerprint()
+def test_a_short_shard_is_refused_by_name(store):
+    path = shard_path(store.folder, "shard-00002")
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    assert refused(store.folder) == (
+        f"{path} has {size - 1:,} bytes and was written with {size:,}: {AGAIN}, it makes this shard anew"
+    )
 
 
-def test_fingerprint_changes_with_the_order_and_with_where_a_read_ends():
-    assert by_hand([[7, 8], [9]]).fingerprint() != by_hand([[9], [7, 8]]).fingerprint()
-    assert by_hand([[7, 8], [9]]).fingerprint() != by_hand([[7], [8, 9]]).fingerprint()
+def test_a_shard_of_another_store_is_refused(store, tmp_path):
+    other = store_of(tmp_path / "other", [([7], 0), ([8, 9, 10], 0)], read_ids=["a", "b"])
+    path = shard_path(store.folder, "shard-00003")
+    shutil.copy(shard_path(other.folder, "shard-00000"), path)
+    with pytest.raises(DataError) as error:
+        store.tokens(4)
+    assert str(error.value) == (
+        f"{path} has 4 tokens in 2 reads and was written with 3 in 2: {AGAIN}, it makes this shard anew"
+    )
 
 
-HEADERS = ["lbl|3|562|150|E. coli read {}/{}", "SRR1.{}/{}", "SRR1.{} {}:N:0:ACGT"]
+def test_a_table_of_fewer_classes_is_refused(store):
+    write_mapping(store.folder / MAPPING_FILE, labels_of(2))
+    assert refused(store.folder).startswith(f"{store.folder / MAPPING_FILE} has 2 classes and the store has reads of ")
 
 
-@pytest.mark.parametrize("header", HEADERS)
-def test_mates_are_held_out_together(tokenizer, header):
-    reads = [labelled("ACGT", mate, header.format(pair, mate)) for pair in range(300) for mate in (1, 2)]
-    store, _ = store_of(reads, tokenizer)
-    assert len(set(store.groups.tolist())) == 300
-    kept, held_out = split_store(store, 0.3, seed=1)
-    assert set(kept.groups.tolist()).isdisjoint(held_out.groups.tolist())
-    assert (kept.classes == 1).sum() == (kept.classes == 2).sum()
-    assert len(kept) + len(held_out) == 600
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5])
-def test_about_the_share_asked_for_is_held_out(fraction):
-    store = by_hand([[7]] * 4000, groups=np.random.default_rng(0).integers(0, 2**63, 4000))
-    _, held_out = split_store(store, fraction, seed=1)
-    assert len(held_out) / 4000 == pytest.approx(fraction, abs=0.02)
-
-
-def test_groups_that_follow_one_another_are_mixed_too():
-    _, held_out = split_store(by_hand([[7]] * 4000), 0.1, seed=1)
-    assert len(held_out) / 4000 == pytest.approx(0.1, abs=0.02)
-
-
-@given(keep=st.sets(st.integers(0, 99), min_size=1))
-def test_a_reads_side_does_not_depend_on_the_other_reads(keep):
-    groups = np.arange(100)
-    _, held_out = split_store(by_hand([[7]] * 100, groups=groups), 0.4, seed=5)
-    fewer = np.array(sorted(keep))
-    _, held_out_of_fewer = split_store(by_hand([[7]] * len(fewer), groups=fewer), 0.4, seed=5)
-    assert set(held_out_of_fewer.groups.tolist()) == set(held_out.groups.tolist()) & keep
-
-
-def test_another_seed_holds_out_others():
-    store = by_hand([[7]] * 200)
-    assert split_store(store, 0.3, 1)[1].groups.tolist() != split_store(store, 0.3, 2)[1].groups.tolist()
+def test_a_missing_table_of_classes_is_refused(store):
+    (store.folder / MAPPING_FILE).unlink()
+    assert str(store.folder / MAPPING_FILE) in refused(store.folder)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["scatter"]
+__all__ = ["GOLDEN", "scatter"]
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio: its multiples are numbers far from one another, to be scattered."""
 
 
 def scatter(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

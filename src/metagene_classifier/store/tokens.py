@@ -1,159 +1,266 @@
-"""Labelled reads as token ids in three flat arrays: two bytes a token instead of an object a read."""
+"""A store of tokenized reads on disk: shards that are mapped into memory as they are first touched."""
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from metagene_classifier.errors import DataError
-from metagene_classifier.reads.blocks import in_blocks
-from metagene_classifier.reads.cleaning import CleaningCounts, clean_sequence
-from metagene_classifier.reads.headers import mate_key
-from metagene_classifier.store.scatter import scatter
+from metagene_classifier.reads.labels import Labels, read_mapping
+from metagene_classifier.store.facts import (
+    MAPPING_FILE,
+    StoreFacts,
+    fingerprint_of_shards,
+    read_store_facts,
+    shard_path,
+)
+from metagene_classifier.store.shards import Shard
 
-if TYPE_CHECKING:
-    from metagene_classifier.reads.labelled import LabelledRead
-    from metagene_classifier.tokenization.tokenizer import ReadTokenizer
+__all__ = ["StoreColumns", "TokenStore"]
 
-__all__ = ["StoreReport", "TokenStore", "build_store", "split_store"]
-
-READS_PER_BLOCK = 4096  # reads tokenized in one call: enough for the tokenizer's threads, little memory
+HASHED_BYTES = 2**24
 
 
 @dataclass(frozen=True)
-class TokenStore:
-    """Tokenized reads with their classes.
+class StoreColumns:
+    """Consecutive reads of a store, their tokens aside; a column is read when it is asked for."""
 
-    Attributes:
-        ids: token ids of all reads, one after another, without special tokens; ``(tokens,)``.
-        offsets: where each read begins in ``ids``; ``(reads + 1,)`` int64.
-        classes: index of each read's class; ``(reads,)`` int32.
-        groups: equal for the mates of a pair; ``(reads,)`` uint64.
-    """
+    parts: tuple[tuple[Shard, int, int], ...]
+    """Shards with the first read taken of each, and the one behind the last."""
 
-    ids: npt.NDArray[Any]
-    offsets: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int32]
-    groups: npt.NDArray[np.uint64]
+    @property
+    def classes(self) -> npt.NDArray[np.int32]:
+        """Place of each read's class among the labels; ``(reads,)``."""
+        return _joined([shard.classes[first:end] for shard, first, end in self.parts], np.int32)
 
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def tokens(self, read: int) -> npt.NDArray[Any]:
-        """The ids of one read, ``(tokens,)``, without special tokens."""
-        return self.ids[self.offsets[read] : self.offsets[read + 1]]
+    @property
+    def groups(self) -> npt.NDArray[np.uint64]:
+        """Equal for mates; ``(reads,)``."""
+        return _joined([shard.groups[first:end] for shard, first, end in self.parts], np.uint64)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of every read, special tokens not counted; ``(reads,)``."""
-        return np.diff(self.offsets)
+        """Tokens of each read, special tokens not counted; ``(reads,)``."""
+        lengths = [np.diff(shard.offsets[first : end + 1]) for shard, first, end in self.parts]
+        return _joined(lengths, np.int32).astype(np.int64)
 
-    def subset(self, reads: npt.NDArray[np.int64]) -> TokenStore:
-        """The named reads, in the order given."""
-        offsets = _offsets(self.lengths[reads])
-        shift = np.repeat(self.offsets[:-1][reads] - offsets[:-1], np.diff(offsets))
-        return TokenStore(self.ids[np.arange(offsets[-1]) + shift], offsets, self.classes[reads], self.groups[reads])
+
+class TokenStore:
+    """Tokenized reads with their classes, numbered from 0 over all shards.
+
+    Attributes:
+        folder: where it is.
+        facts: its ``store.json``.
+        labels: the classes.
+    """
+
+    def __init__(self, folder: Path, facts: StoreFacts, labels: Labels) -> None:
+        self.folder = folder
+        self.facts = facts
+        self.labels = labels
+        # Where each shard's reads begin; the last one is the number of all.
+        self._starts = np.zeros(len(facts.shards) + 1, np.int64)
+        np.cumsum([shard.reads for shard in facts.shards], out=self._starts[1:])
+        self._starts_list: list[int] = self._starts.tolist()
+        self._opened: list[Shard | None] = [None] * len(facts.shards)
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenStore:
+        """Open the store in ``folder``. No shard is read; what each weighs is compared.
+
+        Raises:
+            DataError: there is no store, it is unfinished, it was written by a later version, or something of it is
+                missing or of another size.
+        """
+        facts = read_store_facts(folder)
+        for shard in facts.shards:
+            path = shard_path(folder, shard.name)
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise DataError(
+                    f"{path} cannot be read ({error.strerror}): run the same mgc prepare again, it makes it anew"
+                ) from error
+            if size != shard.bytes:
+                raise DataError(
+                    f"{path} has {size:,} bytes and was written with {shard.bytes:,}: "
+                    "run the same mgc prepare again, it makes this shard anew"
+                )
+        labels = read_mapping(folder / MAPPING_FILE)
+        if any(index >= len(labels) for index in facts.reads_per_class):
+            raise DataError(f"{folder / MAPPING_FILE} has {len(labels)} classes and the store has reads of more")
+        return cls(folder, facts, labels)
+
+    def __len__(self) -> int:
+        return self._starts_list[-1]
+
+    def tokens(self, read: int) -> npt.NDArray[Any]:
+        """The ids of one read without special tokens; ``(tokens,)``, read-only.
+
+        Raises:
+            IndexError: there is no such read.
+            DataError: its shard is damaged.
+        """
+        shard, row = self._place(read)
+        return shard.ids[shard.bounds[row] : shard.bounds[row + 1]]
+
+    def tokens_of(self, reads: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+        """The ids of each read, as :meth:`tokens` gives them; many at once take a fraction of the time.
+
+        Raises:
+            IndexError: there is no such read.
+            DataError: a shard is damaged.
+        """
+        numbers, rows = self._places(reads)
+        opened = self._opened
+        found = []
+        for number, row in zip(numbers.tolist(), rows.tolist(), strict=True):
+            shard = opened[number]
+            if shard is None:
+                shard = self._shard(number)
+            found.append(shard.ids[shard.bounds[row] : shard.bounds[row + 1]])
+        return found
+
+    def lengths_of(self, reads: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Tokens of each read, special tokens not counted; ``(reads,)``."""
+        return self._gathered(reads, lambda shard, rows: shard.offsets[rows + 1] - shard.offsets[rows], np.int64)
+
+    def classes_of(self, reads: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Place of each read's class among the labels; ``(reads,)``."""
+        return self._gathered(reads, lambda shard, rows: shard.classes[rows], np.int32)
+
+    def columns(self, first: int, end: int) -> StoreColumns:
+        """Reads ``first`` to ``end - 1``, or to the last one there is."""
+        end = min(end, len(self))
+        parts = []
+        number = bisect_right(self._starts_list, first) - 1
+        while first < end:
+            start, behind = self._starts_list[number], min(end, self._starts_list[number + 1])
+            if behind > first:
+                parts.append((self._shard(number), first - start, behind - start))
+                first = behind
+            number += 1
+        return StoreColumns(tuple(parts))
+
+    def read_id(self, read: int) -> str | None:
+        """The name of a read; ``None`` where the store keeps no names."""
+        shard, row = self._place(read)
+        return None if shard.read_ids is None else str(shard.read_ids[row].as_py())
+
+    @cached_property
+    def reads_per_class(self) -> npt.NDArray[np.int64]:
+        """Reads of each class; ``(classes,)``."""
+        counts = np.zeros(len(self.labels), np.int64)
+        for index, reads in self.facts.reads_per_class.items():
+            counts[index] = reads
+        return counts
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all reads, special tokens not counted."""
+        return sum(shard.tokens for shard in self.facts.shards)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest read; 0 in an empty store."""
+        return max((shard.longest for shard in self.facts.shards), default=0)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of all tokens."""
+        return self.total_tokens * np.dtype(self.facts.ids_dtype).itemsize
+
+    def damaged(
+        self, shards: Iterable[str] | None = None, seen: Callable[[int], object] = lambda read_bytes: None
+    ) -> list[str]:
+        """Read shards through and compare their SHA-256; no more is held than a piece of a file.
+
+        Args:
+            shards: their names; all by default.
+            seen: told the bytes of every piece that was read, for progress.
+
+        Returns:
+            The names of those that are not as they were written, in the store's order.
+        """
+        chosen = None if shards is None else set(shards)
+        return [
+            shard.name
+            for shard in self.facts.shards
+            if (chosen is None or shard.name in chosen)
+            and _digest(shard_path(self.folder, shard.name), seen) != shard.sha256
+        ]
 
     def fingerprint(self) -> str:
-        """The same for the same reads, tokens, classes and order; ``sha256`` in hexadecimal."""
-        digest = hashlib.sha256()
-        for part in (self.ids, self.offsets, self.classes):
-            digest.update(np.ascontiguousarray(part).tobytes())
-        return digest.hexdigest()
+        """The same for the same reads, tokens and classes in the same order; no data is read."""
+        return fingerprint_of_shards(self.facts.shards)
+
+    def _shard(self, number: int) -> Shard:
+        shard = self._opened[number]
+        if shard is None:
+            facts = self.facts.shards[number]
+            path = shard_path(self.folder, facts.name)
+            shard = Shard.open(path)
+            if (len(shard), len(shard.ids)) != (facts.reads, facts.tokens):
+                raise DataError(
+                    f"{path} has {len(shard.ids):,} tokens in {len(shard):,} reads and was written with "
+                    f"{facts.tokens:,} in {facts.reads:,}: "
+                    "run the same mgc prepare again, it makes this shard anew"
+                )
+            self._opened[number] = shard
+        return shard
+
+    def _place(self, read: int) -> tuple[Shard, int]:
+        """The shard of a read, and its row there."""
+        if not 0 <= read < len(self):
+            raise IndexError(f"there is no read {read}: they are numbered 0 to {len(self) - 1}")
+        number = bisect_right(self._starts_list, read) - 1
+        return self._shard(number), read - self._starts_list[number]
+
+    def _places(self, reads: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The shard of each read, and its row there."""
+        if len(reads) and (reads.min() < 0 or reads.max() >= len(self)):
+            raise IndexError(f"there is no read {reads.max()} or {reads.min()}: they are numbered 0 to {len(self) - 1}")
+        numbers = np.searchsorted(self._starts, reads, side="right") - 1
+        return numbers, reads - self._starts[numbers]
+
+    def _gathered(
+        self,
+        reads: npt.NDArray[np.int64],
+        take: Callable[[Shard, npt.NDArray[np.int64]], npt.NDArray[Any]],
+        dtype: Any,
+    ) -> npt.NDArray[Any]:
+        numbers, rows = self._places(reads)
+        if len(reads) and (numbers == numbers[0]).all():
+            return take(self._shard(int(numbers[0])), rows).astype(dtype, copy=False)
+        found = np.zeros(len(reads), dtype)
+        by_shard = np.argsort(numbers, kind="stable")
+        borders = np.flatnonzero(np.diff(numbers[by_shard])) + 1
+        for members in np.split(by_shard, borders) if len(reads) else []:
+            found[members] = take(self._shard(int(numbers[members[0]])), rows[members])
+        return found
 
 
-@dataclass
-class StoreReport:
-    """What was noticed while a store was filled."""
-
-    cleaning: CleaningCounts = field(default_factory=CleaningCounts)
-    long_reads: int = 0
-    """Reads of more tokens than fit into one piece."""
-    empty_reads: int = 0
-    """Reads of which cleaning left no base; they are skipped."""
+def _joined(parts: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
-def build_store(
-    labelled: Iterable[LabelledRead],
-    tokenizer: ReadTokenizer,
-    *,
-    capacity: int,
-    long_reads: Literal["window", "truncate", "error"],
-    report: StoreReport,
-) -> TokenStore:
-    """Clean and tokenize labelled reads.
-
-    Args:
-        labelled: the reads, streamed.
-        tokenizer: what the encoder reads with.
-        capacity: tokens of a read that fit beside the special tokens.
-        long_reads: ``window`` keeps all tokens, ``truncate`` the first ``capacity``, ``error`` refuses.
-        report: filled on the way.
-
-    Raises:
-        DataError: a read is longer than ``capacity`` and ``long_reads`` is ``error``.
-    """
-    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    ids = [np.zeros(0, dtype)]  # one array a block: an array a read would cost more than its tokens
-    lengths = array("q")
-    classes = array("i")
-    groups = array("Q")
-    for block in in_blocks(labelled, READS_PER_BLOCK):
-        sequences = []
-        kept = []
-        for item in block:
-            sequence = clean_sequence(item.read.sequence)
-            report.cleaning.add(item.read.sequence, sequence)
-            if sequence:
-                sequences.append(sequence)
-                kept.append(item)
-            else:
-                report.empty_reads += 1
-        tokens_of_block = tokenizer.encode_batch(sequences)
-        for place, (item, tokens) in enumerate(zip(kept, tokens_of_block, strict=True)):
-            if len(tokens) > capacity:
-                report.long_reads += 1
-                if long_reads == "error":
-                    raise DataError(
-                        f"read {item.read.id} has {len(tokens)} tokens and {capacity} fit (tokenizer.long_reads: "
-                        "error): shorten it, or set tokenizer.long_reads to window or truncate"
-                    )
-                if long_reads == "truncate":
-                    tokens_of_block[place] = tokens[:capacity]
-            lengths.append(len(tokens_of_block[place]))
-            classes.append(item.class_index)
-            groups.append(_group_of(item.read.header))
-        if kept:
-            ids.append(np.concatenate(tokens_of_block).astype(dtype, copy=False))
-    return TokenStore(
-        np.concatenate(ids),
-        _offsets(np.frombuffer(lengths, np.int64) if lengths else np.zeros(0, np.int64)),
-        np.array(classes, np.int32),
-        np.array(groups, np.uint64),
-    )
-
-
-def split_store(store: TokenStore, fraction: float, seed: int) -> tuple[TokenStore, TokenStore]:
-    """Hold out a share of the reads, mates on the same side; returns (kept, held out).
-
-    The side of a read depends on its name and the seed alone, not on the other reads.
-    """
-    mixed = scatter(store.groups ^ np.uint64(seed))
-    held_out = mixed < np.uint64(int(fraction * float(2**64 - 2**11)))
-    return store.subset(np.flatnonzero(~held_out)), store.subset(np.flatnonzero(held_out))
-
-
-def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
-def _group_of(header: str) -> int:
-    return int.from_bytes(hashlib.blake2b(mate_key(header).encode(), digest_size=8).digest(), "little")
+def _digest(path: Path, seen: Callable[[int], object]) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as handle:
+            while piece := handle.read(HASHED_BYTES):
+                digest.update(piece)
+                seen(len(piece))
+    except OSError:
+        return None
+    return digest.hexdigest()
