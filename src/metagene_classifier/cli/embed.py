@@ -56,7 +56,7 @@ def command(
         check_output_file(path, [source])
     from metagene_classifier.prediction.embedding import embed_reads
     from metagene_classifier.prediction.opening import embedder_for
-    from metagene_classifier.prediction.scorer import StreamReport
+    from metagene_classifier.prediction.stream_report import StreamReport
 
     scorer = embedder_for(
         ckpt,

@@ -23,8 +23,10 @@ __all__ = ["main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Fine-tune an encoder into a classifier of reads."),
     "predict": ("predict", "Call the class of every read in a file."),
+    "merge": ("merge", "Join the shards of a prediction, and check that none is missing."),
     "evaluate": ("evaluate", "Score a trained model on labelled reads."),
     "embed": ("embed", "Write an embedding of every read, from a trained model or a bare encoder."),
+    "prepare": ("prepare", "Turn labelled reads into a store of tokens, once, that training reads from."),
     "check-data": ("check_data", "Check reads, labels and tokenizer before training; no model, no GPU."),
     "plan": ("plan", "Show what each way to train takes of a card, and what fits; no model, no GPU."),
     "cut-reads": ("cut_reads", "Cut labelled reads from reference genomes."),

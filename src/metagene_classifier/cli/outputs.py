@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metagene_classifier.console import say
 
 if TYPE_CHECKING:
-    from metagene_classifier.prediction.scorer import StreamReport
+    from metagene_classifier.prediction.stream_report import StreamReport
 
 __all__ = ["tell_stream"]
 

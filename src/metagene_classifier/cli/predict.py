@@ -30,7 +30,32 @@ __all__ = ["command"]
 @long_reads_option
 @device_option
 @click.option("--device-map", type=click.Choice(["auto"]), default=None, help="Spread the encoder over all devices.")
+@click.option(
+    "--cpu-bf16",
+    is_flag=True,
+    help="Compute in bfloat16 on a CPU that has units for it: faster, in half the memory; scores shift a little.",
+)
 @trust_option
+@click.option(
+    "--shard",
+    "shard_asked",
+    metavar="I/N",
+    default=None,
+    help="Call the I-th of N shares of the reads alone, into calls.I-of-N.csv for --output calls.csv; see mgc merge.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray shares the reads out over a Ray cluster (that of RAY_ADDRESS, or this machine).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="With --engine ray: how many hold the model; by default one a GPU, or one a machine without any.",
+)
 @click.option("--per-sample", is_flag=True, help="Input is a CSV of samples and sequences: one call per sample.")
 @click.option(
     "--aggregation",
@@ -52,7 +77,11 @@ def command(
     long_reads: Literal["window", "truncate", "error"] | None,
     device: str,
     device_map: str | None,
+    cpu_bf16: bool,
     trust_remote_code: bool,
+    shard_asked: str | None,
+    engine: str,
+    workers: int | None,
     per_sample: bool,
     aggregation: str,
     sample_column: str,
@@ -63,25 +92,69 @@ def command(
     One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
     """
     from metagene_classifier.cli.outputs import tell_stream
-    from metagene_classifier.prediction.opening import open_model, scorer_for
-    from metagene_classifier.prediction.scorer import StreamReport
+    from metagene_classifier.errors import ConfigError
+    from metagene_classifier.prediction import scorer as scoring
+    from metagene_classifier.prediction.opening import ScorerRecipe, folder_of
+    from metagene_classifier.prediction.reads import call_reads
+    from metagene_classifier.prediction.shard_facts import facts_path
+    from metagene_classifier.prediction.shards import parse_shard, shard_path
+    from metagene_classifier.prediction.stream_report import StreamReport
+    from metagene_classifier.reads.files import read_records
     from metagene_classifier.whole_files import check_output_file
 
+    shard = None if shard_asked is None else parse_shard(shard_asked)
+    _check_together(shard is not None, on_ray=engine == "ray", per_sample=per_sample, workers=workers)
     if str(output) != "-":
-        check_output_file(output, [source])
-    model = open_model(
-        ckpt,
+        calls = output if shard is None else shard_path(output, shard)
+        for path in [calls] if shard is None else [calls, facts_path(calls)]:
+            check_output_file(path, [source])
+    elif shard is not None:
+        raise ConfigError("--shard writes two files, which mgc merge joins: name a file in --output")
+    recipe = ScorerRecipe(
+        folder=folder_of(ckpt).absolute(),
         device=device,
         device_map=device_map,
         quantization=quantization,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        long_reads=long_reads,
         trust_remote_code=trust_remote_code,
-        tell=say,
+        cpu_bf16=cpu_bf16,
     )
-    scorer = scorer_for(
-        model, batch_size=batch_size, max_tokens=max_tokens, long_reads=long_reads, embed=False, tell=say
-    )
-    labels = model.description.label_table()
     report = StreamReport()
+    if engine == "ray":
+        from metagene_classifier.prediction.on_ray import call_on_ray
+
+        call_on_ray(
+            recipe,
+            workers=workers,
+            source=source,
+            output=output,
+            probabilities=probabilities,
+            block_reads=scoring.READS_PER_BLOCK,
+            report=report,
+            tell=say,
+        )
+        tell_stream(report, f"{report.reads:,} reads", output)
+        return
+    model, scorer = recipe.open(say)
+    labels = model.description.label_table()
+    if shard is not None:
+        from metagene_classifier.prediction.shard_calls import call_shard
+
+        written = call_shard(
+            scorer,
+            model,
+            shard,
+            source=source,
+            output=output,
+            probabilities=probabilities,
+            quantization=quantization or model.description.encoder.quantization,
+            block_reads=scoring.READS_PER_BLOCK,
+            report=report,
+        )
+        tell_stream(report, f"{report.reads:,} reads of shard {shard}", written)
+        return
     if per_sample:
         from metagene_classifier.prediction.samples import call_samples
 
@@ -98,7 +171,17 @@ def command(
         )
         tell_stream(report, f"{samples:,} samples", output)
         return
-    from metagene_classifier.prediction.reads import call_reads
-
-    call_reads(scorer, labels, source=source, output=output, probabilities=probabilities, report=report)
+    call_reads(scorer.stream(read_records(source), report), labels, output=output, probabilities=probabilities)
     tell_stream(report, f"{report.reads:,} reads", output)
+
+
+def _check_together(sharded: bool, *, on_ray: bool, per_sample: bool, workers: int | None) -> None:
+    """Refuse options that do not go together."""
+    from metagene_classifier.errors import ConfigError
+
+    if per_sample and (sharded or on_ray):
+        raise ConfigError("--per-sample needs all reads of a sample in one place: leave --shard and --engine ray out")
+    if sharded and on_ray:
+        raise ConfigError("--engine ray shares the reads out by itself: leave --shard out")
+    if workers is not None and not on_ray:
+        raise ConfigError("--workers is for --engine ray")

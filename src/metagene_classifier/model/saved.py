@@ -34,6 +34,7 @@ from metagene_classifier.model.encoder import EncoderSource, load_encoder, probe
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.quiet import quiet_transformers
+from metagene_classifier.model.sharding import is_sharded, restore_encoder, save_encoder
 from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_tokenizer
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 from metagene_classifier.whole_files import disk_full_is_clear, let_others_read
@@ -44,6 +45,7 @@ __all__ = [
     "find_model_folder",
     "inference_dtypes",
     "load_model",
+    "recover_folder",
     "replace_folder",
     "restore_weights",
     "save_model",
@@ -75,8 +77,11 @@ def save_model(
     if description.adapter:
         save_adapter(classifier.encoder, folder)
     if description.encoder.stored:
-        with quiet_transformers():
-            classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
+        if is_sharded(classifier):
+            save_encoder(classifier.transformer, folder / ENCODER_FOLDER)
+        else:
+            with quiet_transformers():
+                classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
     save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
@@ -102,6 +107,13 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover_folder(folder: Path) -> None:
+    """Put the old folder back where :func:`replace_folder` was killed between taking it away and bringing the new."""
+    old = folder.with_name(folder.name + ".old")
+    if old.is_dir() and not folder.exists():
+        os.replace(old, folder)
+
+
 def find_model_folder(path: Path) -> Path | None:
     """The model's folder that ``--ckpt`` means: itself, or the best (else the last) model of a run's folder.
 
@@ -122,6 +134,7 @@ def load_model(
     tell: Callable[[str], None],
     trust_remote_code: bool = False,
     quantization: Quantization | None = None,
+    in_bfloat16: bool = False,
 ) -> LoadedModel:
     """Load a trained model for prediction.
 
@@ -132,6 +145,7 @@ def load_model(
         tell: called with lines for the user.
         trust_remote_code: run the Python files of the encoder's own repository.
         quantization: of the encoder's linear layers; that which it was trained with by default.
+        in_bfloat16: hold and compute in bfloat16, whatever the model was trained in.
 
     Raises:
         ModelFolderError: the folder is damaged, too new, or made for another encoder.
@@ -140,7 +154,7 @@ def load_model(
     description = read_description(folder)
     facts = description.encoder
     target = choose_device(device, tell)
-    weights, compute = inference_dtypes(facts, target)
+    weights, compute = (torch.bfloat16, torch.bfloat16) if in_bfloat16 else inference_dtypes(facts, target)
     name = str(folder / ENCODER_FOLDER) if facts.stored else facts.name
     held = facts.quantization if quantization is None else quantization
     if held != facts.quantization:
@@ -230,10 +244,14 @@ def restore_weights(classifier: ReadClassifier, folder: Path) -> None:
 
             set_peft_model_state_dict(classifier.encoder, load_peft_weights(str(folder), device="cpu"))
         if description.encoder.stored:
-            weights: dict[str, torch.Tensor] = {}
-            for shard in sorted((folder / ENCODER_FOLDER).glob("*.safetensors")):
-                weights |= load_file(shard)
-            classifier.transformer.load_state_dict(weights)
+            files = sorted((folder / ENCODER_FOLDER).glob("*.safetensors"))
+            if is_sharded(classifier):
+                restore_encoder(classifier.transformer, files)
+            else:
+                weights: dict[str, torch.Tensor] = {}
+                for shard in files:
+                    weights |= load_file(shard)
+                classifier.transformer.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
         raise ModelFolderError(f"{folder}: its weights do not fit this run's model: {first}") from error

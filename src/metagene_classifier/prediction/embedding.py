@@ -6,7 +6,8 @@ from pathlib import Path
 
 from metagene_classifier.console import progress
 from metagene_classifier.prediction.formats.embeddings import embedding_format
-from metagene_classifier.prediction.scorer import Scorer, StreamReport
+from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.files import read_records
 
 __all__ = ["embed_reads"]

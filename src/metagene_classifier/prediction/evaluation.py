@@ -16,7 +16,8 @@ from metagene_classifier.metrics.classification import ClassificationMetrics, cl
 from metagene_classifier.model.saved import LoadedModel
 from metagene_classifier.prediction.calls import calls_of
 from metagene_classifier.prediction.formats.csv_calls import CallsCsv
-from metagene_classifier.prediction.scorer import Scorer, StreamReport
+from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.files import expand_inputs
 from metagene_classifier.reads.labelled import LabellingReport, labelled_reads
 from metagene_classifier.reads.labels import Labels
@@ -107,10 +108,11 @@ def evaluate_model(
 
     probabilities = []
     with whole_file(predictions) as out, progress(unit="read", label="evaluating") as bar:
-        writer = CallsCsv(out, None)
+        csv = CallsCsv(None)
+        out.write(csv.header())
         for block in scorer.stream(reads(), report):
             calls = list(calls_of(block, labels))
-            writer.write(calls)
+            out.write(csv.rows(calls))
             probabilities.append(np.stack([call.probabilities for call in calls]))
             bar.update(len(calls))
     metrics = classification_metrics(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from metagene_classifier.batching.framing import framing_for
-from metagene_classifier.errors import EncoderError, ModelFolderError
+from metagene_classifier.errors import ConfigError, EncoderError, ModelFolderError
 from metagene_classifier.hub import encoder_config_for, is_local, resolve_encoder_folder
 from metagene_classifier.memory.device import device_memory
 from metagene_classifier.model.classifier import ReadClassifier
@@ -16,12 +19,33 @@ from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization
-from metagene_classifier.model.saved import ENCODER_FOLDER, LoadedModel, find_model_folder, inference_dtypes, load_model
-from metagene_classifier.prediction.scorer import LongReads, Scorer
+from metagene_classifier.model.saved import (
+    ENCODER_FOLDER,
+    TOKENIZER_FOLDER,
+    LoadedModel,
+    find_model_folder,
+    inference_dtypes,
+    load_model,
+)
+from metagene_classifier.prediction.preparing import LongReads, Preparer
+from metagene_classifier.prediction.scorer import Scorer
 from metagene_classifier.prediction.token_budget import budget_for, check_encoder_fits, tokens_asked
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
+from metagene_classifier.tokenization.saved import load_saved_tokenizer
 
-__all__ = ["embedder_for", "open_model", "scorer_for"]
+__all__ = ["ScorerRecipe", "embedder_for", "folder_of", "has_bf16_units", "open_model", "scorer_for"]
+
+
+def folder_of(ckpt: str) -> Path:
+    """The folder of the trained model that ``--ckpt`` names.
+
+    Raises:
+        ModelFolderError: there is no trained model; the message says what is there instead.
+    """
+    folder = find_model_folder(Path(ckpt))
+    if folder is None:
+        raise ModelFolderError(_no_model_there(ckpt))
+    return folder
 
 
 def open_model(
@@ -32,18 +56,20 @@ def open_model(
     quantization: Quantization | None,
     trust_remote_code: bool,
     tell: Callable[[str], None],
+    cpu_bf16: bool = False,
 ) -> LoadedModel:
     """The trained model that ``--ckpt`` names.
 
     Raises:
         ModelFolderError: there is no trained model; the message says what is there instead.
+        ConfigError: ``cpu_bf16`` where it is no gain.
         DeviceMemoryError: its encoder does not fit in the device's memory.
     """
-    folder = find_model_folder(Path(ckpt))
-    if folder is None:
-        raise ModelFolderError(_no_model_there(ckpt))
+    folder = folder_of(ckpt)
     if device_map is None:
         _check_fits(folder, device, quantization, trust_remote_code)
+    if cpu_bf16:
+        _check_bf16(folder, device, device_map, quantization)
     return load_model(
         folder,
         device=device,
@@ -51,7 +77,24 @@ def open_model(
         quantization=quantization,
         tell=tell,
         trust_remote_code=trust_remote_code,
+        in_bfloat16=cpu_bf16,
     )
+
+
+def has_bf16_units() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 faster than in float32."""
+    # torch has no public name for either; where it has another one day, the answer is no, and float32 is right.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def _check_bf16(folder: Path, device: str, device_map: str | None, quantization: Quantization | None) -> None:
+    if device_map is not None or choose_device(device, lambda line: None).type != "cpu":
+        raise ConfigError("--cpu-bf16 is for --device cpu: other devices compute as the model was trained")
+    if (quantization or read_description(folder).encoder.quantization) != "none":
+        raise ConfigError("--cpu-bf16 is for full weights: use it with --quantization none, or leave it out")
+    if not has_bf16_units():
+        raise ConfigError("--cpu-bf16: this CPU has no units for bfloat16 (AVX512-BF16, AMX): float32 is faster here")
 
 
 def _check_fits(folder: Path, device: str, quantization: Quantization | None, trust_remote_code: bool) -> None:
@@ -102,6 +145,65 @@ def scorer_for(
         device=model.device,
         long_reads=long_reads or facts.long_reads,
     )
+
+
+@dataclass(frozen=True)
+class ScorerRecipe:
+    """How a trained model is to be opened, here or in the worker of a cluster.
+
+    Attributes:
+        folder: the model's.
+        device: see :func:`choose_device`.
+        device_map: ``auto`` spreads the encoder over all devices.
+        quantization: of the encoder; as it was trained by default.
+        batch_size: see :func:`tokens_asked`.
+        max_tokens: likewise.
+        long_reads: what happens to reads that do not fit one segment; as the model has it by default.
+        trust_remote_code: run the Python files of the encoder's own repository.
+        cpu_bf16: hold and compute in bfloat16 on a CPU that has units for it.
+    """
+
+    folder: Path
+    device: str = "auto"
+    device_map: str | None = None
+    quantization: Quantization | None = None
+    batch_size: int | None = None
+    max_tokens: int | None = None
+    long_reads: LongReads | None = None
+    trust_remote_code: bool = False
+    cpu_bf16: bool = False
+
+    def open(self, tell: Callable[[str], None]) -> tuple[LoadedModel, Scorer]:
+        """The model, and its class scores; raises as :func:`open_model`."""
+        model = open_model(
+            str(self.folder),
+            device=self.device,
+            device_map=self.device_map,
+            quantization=self.quantization,
+            trust_remote_code=self.trust_remote_code,
+            tell=tell,
+            cpu_bf16=self.cpu_bf16,
+        )
+        scorer = scorer_for(
+            model,
+            batch_size=self.batch_size,
+            max_tokens=self.max_tokens,
+            long_reads=self.long_reads,
+            embed=False,
+            tell=tell,
+        )
+        return model, scorer
+
+    def preparer(self) -> Preparer:
+        """What makes reads ready for the model; its weights stay where they are.
+
+        Raises:
+            MgcError: the folder is damaged.
+        """
+        facts = read_description(self.folder)
+        tokenizer = load_saved_tokenizer(self.folder / TOKENIZER_FOLDER, trust_remote_code=self.trust_remote_code)
+        framing = framing_for(tokenizer, facts.max_length, facts.window_overlap)
+        return Preparer(tokenizer, framing, self.long_reads or facts.long_reads)
 
 
 def embedder_for(

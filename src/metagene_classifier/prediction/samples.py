@@ -12,7 +12,8 @@ import numpy.typing as npt
 from metagene_classifier.errors import DataError
 from metagene_classifier.model.scoring import probabilities_of
 from metagene_classifier.prediction.reads import open_output
-from metagene_classifier.prediction.scorer import Scorer, StreamReport
+from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.labels import UNCLASSIFIED, Labels
 from metagene_classifier.reads.read import Read
 
