@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from metagene_classifier.errors import TokenizerError
 from metagene_classifier.tokenization.minbpe import is_minbpe_file
+from metagene_classifier.tokenization.table_lane import TableLane
 from metagene_classifier.tokenization.tokenizer import Engine, ReadTokenizer, fingerprint_of, probe_specials
 from metagene_classifier.whole_files import whole_file
 
@@ -34,6 +35,7 @@ class _RustEngine:
     def __init__(self, tokenizer: Tokenizer, specials: Mapping[str, str]) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        self.library: Tokenizer | None = tokenizer
         self._tokenizer = tokenizer
         self._specials = dict(specials)
         continuing = getattr(tokenizer.model, "continuing_subword_prefix", None) or ""
@@ -61,6 +63,7 @@ class _PythonEngine:
     """A tokenizer that transformers has in Python alone."""
 
     def __init__(self, tokenizer: Any) -> None:
+        self.library: Tokenizer | None = None
         self._tokenizer = tokenizer
 
     def encode(self, sequences: list[str]) -> list[list[int]]:
@@ -156,6 +159,7 @@ def _assemble(
         unk_id=unk_id,
         fingerprint=fingerprint_of({"vocabulary": dict(vocabulary), "specials": special_ids, **facts}),
         engine=engine,
+        lane=TableLane(engine.library),
     )
 
 

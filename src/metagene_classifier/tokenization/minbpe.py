@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from metagene_classifier.errors import TokenizerError
+from metagene_classifier.tokenization.table_lane import TableLane
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer, fingerprint_of
 from metagene_classifier.whole_files import whole_file
 
@@ -49,7 +50,7 @@ class _MinbpeEngine:
         self._texts = dict(enumerate(texts)) | {token: text.encode() for text, token in merges.specials.items()}
         # Latin-1 gives each byte one character. Cleaned reads are ASCII, where that is their UTF-8 as well.
         names = [text.decode("latin-1") for text in texts]
-        self._tokenizer = Tokenizer(
+        self.library = Tokenizer(
             models.BPE(
                 vocab={name: token for token, name in enumerate(names)},
                 merges=[(names[first], names[second]) for first, second in merges.pairs],
@@ -60,10 +61,10 @@ class _MinbpeEngine:
                 splitter = pre_tokenizers.Split(Regex(merges.pattern), "isolated")
             except Exception as error:  # the library raises nothing narrower
                 raise TokenizerError(f"{path}, line 2: not a pattern that can be used: {error}") from error
-            self._tokenizer.pre_tokenizer = splitter
+            self.library.pre_tokenizer = splitter
 
     def encode(self, sequences: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(sequences, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.library.encode_batch_fast(sequences, add_special_tokens=False)]
 
     def text(self, ids: Sequence[int]) -> str:
         return b"".join(self._texts[token] for token in ids).decode(errors="replace")
@@ -92,6 +93,7 @@ def load_minbpe(path: Path, name: str | None = None) -> ReadTokenizer:
         TokenizerError: the file is missing, or not a whole minbpe file.
     """
     merges = _read(path)
+    engine = _MinbpeEngine(merges, path)
     end = next((merges.specials[text] for text in END_TOKENS if text in merges.specials), None)
     return ReadTokenizer(
         kind="minbpe",
@@ -104,7 +106,8 @@ def load_minbpe(path: Path, name: str | None = None) -> ReadTokenizer:
         fingerprint=fingerprint_of(
             {"kind": "minbpe", "pattern": merges.pattern, "specials": merges.specials, "merges": merges.pairs}
         ),
-        engine=_MinbpeEngine(merges, path),
+        engine=engine,
+        lane=TableLane(engine.library),
     )
 
 

@@ -6,21 +6,32 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from metagene_classifier.errors import TokenizerError
+from metagene_classifier.reads.base_codes import CODES_OF_BYTES, LETTERS
+from metagene_classifier.tokenization.table_lane import TableLane
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 __all__ = ["Engine", "ReadTokenizer", "fingerprint_of", "probe_specials"]
 
+_BYTES_OF_CODES = LETTERS.encode("ascii").ljust(256, b"?")
 BASES_PER_CALL = 2_000_000  # what the library holds beside the ids is about 100 bytes a token
 
 
 class Engine(Protocol):
     """What a kind of tokenizer brings: the work itself, and the files that hold it."""
+
+    @property
+    def library(self) -> Tokenizer | None:
+        """Its tokenizer of the ``tokenizers`` library; ``None`` where it has none."""
 
     def encode(self, sequences: list[str]) -> list[list[int]]:
         """Ids of each sequence, without special tokens."""
@@ -46,7 +57,8 @@ class ReadTokenizer:
         unk_id: its unknown token, if it has one.
         fingerprint: SHA-256 over vocabulary, merges and special tokens; the same however it was loaded, and whether
             BOS and EOS are on or off.
-        engine: does the work.
+        engine: its library.
+        lane: encodes many reads without the library, where that gives the same ids.
     """
 
     kind: Literal["huggingface", "minbpe"]
@@ -58,6 +70,7 @@ class ReadTokenizer:
     unk_id: int | None
     fingerprint: str
     engine: Engine = field(repr=False, compare=False)
+    lane: TableLane = field(repr=False, compare=False)
 
     @property
     def vocab_size(self) -> int:
@@ -77,13 +90,67 @@ class ReadTokenizer:
             suffix_ids=self.suffix_ids if add_eos else (),
         )
 
+    @property
+    def ids_dtype(self) -> np.dtype[Any]:
+        """Of token ids: uint16 where the vocabulary allows it, else uint32."""
+        return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
     def encode_batch(self, sequences: Sequence[str]) -> list[npt.NDArray[Any]]:
         """Token ids of cleaned reads, each ``(tokens,)``, without special tokens; an empty read has none.
 
-        The arrays are uint16 where the vocabulary allows it, else int32.
+        The arrays are views of one array, of ``ids_dtype``.
         """
-        dtype = np.uint16 if self.vocab_size <= 2**16 else np.int32
-        return [np.asarray(ids, dtype) for part in _parts(sequences) for ids in self.engine.encode(part)]
+        ids, lengths = self.encode_flat(sequences)
+        ends = np.cumsum(lengths).tolist()
+        return [ids[begin:end] for begin, end in pairwise([0, *ends])]
+
+    def encode_flat(self, sequences: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Token ids of cleaned reads, all in one array.
+
+        Returns:
+            The ids ``(tokens,)``, of ``ids_dtype`` and without special tokens, and how many each read has.
+        """
+        bases = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        table = self.lane.table_for(int(bases.sum()))
+        if table is not None:
+            codes = _codes_of("".join(sequences))
+            if codes is not None:
+                ids, lengths = table.encode(codes, bases)
+                return ids.astype(self.ids_dtype, copy=False), lengths
+        return self._encode_by_library(sequences)
+
+    def encode_codes(
+        self, codes: npt.NDArray[np.uint8], bases: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """As :meth:`encode_flat`, of reads as codes: 0 to 4 for A, C, G, T and N.
+
+        Args:
+            codes: ``(bases,)``; reads follow each other.
+            bases: of each read, ``(reads,)``.
+
+        Raises:
+            ValueError: another code, or more or fewer codes than bases.
+        """
+        if codes.max(initial=0) >= len(LETTERS) or bases.sum() != len(codes):
+            raise ValueError(
+                f"{len(codes)} codes from 0 to {len(LETTERS) - 1} are not the {bases.sum()} bases of reads"
+            )
+        table = self.lane.table_for(len(codes))
+        if table is not None:
+            ids, lengths = table.encode(codes, bases)
+            return ids.astype(self.ids_dtype, copy=False), lengths
+        letters = codes.tobytes().translate(_BYTES_OF_CODES).decode("ascii")
+        ends = np.cumsum(bases).tolist()
+        return self._encode_by_library([letters[begin:end] for begin, end in pairwise([0, *ends])])
+
+    def _encode_by_library(self, sequences: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        ids: list[npt.NDArray[Any]] = [np.zeros(0, self.ids_dtype)]
+        lengths: list[int] = []
+        for part in _parts(sequences):
+            encoded = self.engine.encode(part)
+            lengths.extend(map(len, encoded))
+            ids.append(np.fromiter(chain.from_iterable(encoded), self.ids_dtype, sum(lengths[-len(part) :])))
+        return np.concatenate(ids), np.array(lengths, np.int64)
 
     def text(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
         """The texts of the tokens, joined: for a read's own ids, the cleaned read."""
@@ -106,6 +173,14 @@ def probe_specials(name: str, plain: list[int], full: list[int]) -> tuple[tuple[
         if full[start : start + len(plain)] == plain:
             return tuple(full[:start]), tuple(full[start + len(plain) :])
     raise TokenizerError(f"{name}: its special tokens change how a read is cut, so it cannot be used")
+
+
+def _codes_of(letters: str) -> npt.NDArray[np.uint8] | None:
+    """The codes of A, C, G, T and N; ``None`` when another character is among them."""
+    if not letters.isascii():
+        return None
+    codes = np.frombuffer(letters.encode("ascii").translate(CODES_OF_BYTES), np.uint8)
+    return codes if codes.max(initial=0) < len(LETTERS) else None
 
 
 def _parts(sequences: Sequence[str]) -> Iterator[list[str]]:
