@@ -67,7 +67,7 @@ def saved(run_of, llama_encoder, tmp_path):
 
 
 def scores(classifier, run):
-    reads = [run.data.validation.tokens(read) for read in range(len(run.data.validation))]
+    reads = run.data.validation.store.tokens_of(run.data.validation.numbers())
     with torch.inference_mode():
         return score_reads(
             classifier, reads, run.data.framing, width=3, budget=TokenBudget(300), layout="buckets", device=CPU

@@ -5,14 +5,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.stores import store_of
 
 from metagene_classifier.batching.framing import Framing
-from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.training.steps import (
     Objective,
     backward_micro_batches,
     balanced_weights,
     micro_batches_of,
+    read_keys,
     step_segments,
 )
 
@@ -30,15 +31,12 @@ def accelerator():
 
 
 @pytest.fixture(scope="module")
-def store():
+def store(tmp_path_factory):
     generator = np.random.default_rng(0)
-    lengths = generator.integers(1, 90, 40)
-    return TokenStore(
-        ids=generator.integers(6, 1024, lengths.sum()).astype(np.uint16),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        classes=generator.integers(0, CLASSES, 40).astype(np.int32),
-        groups=np.arange(40, dtype=np.uint64),
-    )
+    reads = [
+        (generator.integers(6, 1024, generator.integers(1, 90)), int(generator.integers(0, CLASSES))) for _ in range(40)
+    ]
+    return store_of(tmp_path_factory.mktemp("stores") / "store", reads, classes=CLASSES, shards=3)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +46,11 @@ def gradient_of(accelerator, store):
     def computed(classifier, layout, max_tokens, *, reads=None, epoch=0, objective=None):
         chosen = np.arange(len(store)) if reads is None else np.asarray(reads)
         objective = objective or Objective(None, 0.0)
-        step = step_segments(store, chosen, FRAMING, seed=7, epoch=epoch)
+        step = step_segments(store, chosen, read_keys(chosen, seed=7, epoch=epoch), FRAMING)
         parts = micro_batches_of(step, FRAMING, max_tokens=max_tokens, layout=layout)
         classifier.train()
         classifier.zero_grad()
-        divisor = objective.weight_of(store.classes[chosen])
+        divisor = objective.weight_of(store.classes_of(chosen))
         loss = backward_micro_batches(
             classifier, parts, objective, divisor=divisor, device=torch.device("cpu"), accelerator=accelerator
         )
@@ -94,7 +92,7 @@ def test_gradient_of_a_step_is_the_mean_of_its_halves(classifier_of, llama_encod
 
 def test_class_weights_and_smoothing_do_not_change_that(classifier_of, llama_encoder, gradient_of, store):
     classifier = classifier_of(llama_encoder, lora=LORA, dropout=0.1)
-    objective = Objective(balanced_weights(store.classes, CLASSES), 0.1)
+    objective = Objective(balanced_weights(store.reads_per_class), 0.1)
     expected = gradient_of(classifier, "padded", 1, objective=objective)
     assert_same(gradient_of(classifier, "packed", 700, objective=objective), expected)
     assert_same(gradient_of(classifier, "buckets", 350, objective=objective), expected)
@@ -102,7 +100,7 @@ def test_class_weights_and_smoothing_do_not_change_that(classifier_of, llama_enc
 
 def test_pooled_values_are_dropped_before_the_head_in_training_alone(classifier_of, llama_encoder, store):
     classifier = classifier_of(llama_encoder, dropout=0.5)
-    step = step_segments(store, np.arange(10), FRAMING, seed=7, epoch=0)
+    step = step_segments(store, np.arange(10), read_keys(np.arange(10), seed=7, epoch=0), FRAMING)
     (batch, _), *_ = micro_batches_of(step, FRAMING, max_tokens=10_000, layout="packed")
     with torch.no_grad():
         pooled = classifier.embed(batch)

@@ -27,7 +27,7 @@ KINDS = {
 
 
 def scores(classifier, run):
-    reads = [run.data.validation.tokens(read) for read in range(len(run.data.validation))]
+    reads = run.data.validation.store.tokens_of(run.data.validation.numbers())
     with torch.inference_mode():
         return score_reads(
             classifier,

@@ -34,6 +34,13 @@ CLASSES_ASSUMED = 100
 )
 @click.option("--memory", default=None, metavar="SIZE", help="Plan for so much memory, as in 24GiB.")
 @click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Plan for so many of them (+fsdp: weights shared out).",
+)
+@click.option(
     "--reads",
     type=click.Path(path_type=Path),
     default=None,
@@ -52,6 +59,7 @@ def command(
     settings: tuple[str, ...],
     gpu: str | None,
     memory: str | None,
+    ranks: int,
     reads: Path | None,
     figures: tuple[Path, ...],
     as_json: bool,
@@ -67,7 +75,7 @@ def command(
         print("\n".join(_cards()))
         return
     resolved = config_from(config, settings, options, say)
-    found = _plan(resolved, gpu, memory, reads, figures)
+    found = _plan(resolved, gpu, memory, ranks, reads, figures)
     print(json.dumps(_facts(found), indent=2) if as_json else "\n".join(_lines(found)))
 
 
@@ -85,7 +93,9 @@ class _Found:
     fit_is_off: bool = False
 
 
-def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | None, figures: tuple[Path, ...]) -> _Found:
+def _plan(
+    config: Config, gpu: str | None, memory: str | None, ranks: int, reads: Path | None, figures: tuple[Path, ...]
+) -> _Found:
     from metagene_classifier.hub import encoder_config_for
     from metagene_classifier.memory.fit import choose_fit
     from metagene_classifier.memory.from_config import check_layers, fit_request, step_facts
@@ -103,7 +113,7 @@ def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | Non
     lengths = _lengths(config, encoder, reads, found)
     facts = step_facts(config, kind=device.kind, bfloat16=device.bfloat16, classes=_classes(config, found))
     found.compute = _compute_line(facts.compute, device)
-    request = fit_request(config)
+    request = fit_request(config, ranks=ranks)
     found.fit_is_off = training.fit == "off"
     found.plan = make_plan(
         shape,
@@ -112,6 +122,7 @@ def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | Non
         lengths=lengths,
         max_tokens=None if training.max_tokens == "auto" else training.max_tokens,
         measured=measured,
+        ranks=ranks,
     )
     try:
         found.choice = choose_fit(shape, request=request, facts=facts, memory=device, lengths=lengths)
@@ -120,7 +131,7 @@ def _plan(config: Config, gpu: str | None, memory: str | None, reads: Path | Non
     if found.reads is not None:
         held_out = 0.0 if config.dataset.val_fasta is not None else config.dataset.val_fraction
         found.steps = planned_steps(
-            round(found.reads * (1 - held_out)), request.reads_per_step, training.max_epochs, training.max_steps
+            round(found.reads * (1 - held_out)), ranks * request.reads_per_step, training.max_epochs, training.max_steps
         )
     return found
 

@@ -33,6 +33,8 @@ class FitRequest:
         max_tokens: ``training.max_tokens``.
         reads_per_step: of an optimizer step, on one device: no micro-batch can have more. A head alone learns from
             embeddings, which are made for all reads at once.
+        parallel: ``training.parallel``: whether ranks share the encoder's weights out.
+        ranks: that there are.
     """
 
     learns: Learns
@@ -42,6 +44,13 @@ class FitRequest:
     checkpoint_offload: bool | Literal["auto"] = "auto"
     max_tokens: int | Literal["auto"] = "auto"
     reads_per_step: int = 128
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    ranks: int = 1
+
+    @property
+    def freest(self) -> FitRequest:
+        """The same with everything left to choose."""
+        return FitRequest(self.learns, reads_per_step=self.reads_per_step, ranks=self.ranks)
 
     @property
     def most_reads(self) -> int | None:
@@ -56,6 +65,7 @@ class FitRequest:
             "model.checkpoint_every": self.checkpoint_every,
             "model.checkpoint_offload": self.checkpoint_offload,
             "training.max_tokens": self.max_tokens,
+            "training.parallel": self.parallel if self.ranks > 1 else "auto",
         }
         return [f"{key}: {str(value).lower()}" for key, value in asked.items() if value != "auto"]
 
@@ -141,7 +151,8 @@ def choose_fit(
     """The first way that fits, and the largest token budget that fits with it.
 
     A way fits when a micro-batch of one longest segment does, or of ``max_tokens`` where that was set. The order:
-    weights as they are, then int8, then NF4; for each without checkpointing, with as few layers checkpointed as will
+    weights as they are, then int8, then NF4; for each whole on every rank, then shared out over the ranks; for each
+    without checkpointing, with as few layers checkpointed as will
     do, with all, and with the checkpoints in the host's memory.
 
     Args:
@@ -156,6 +167,11 @@ def choose_fit(
         ConfigError: weights that all learn are to be quantized.
     """
     ways = list(candidate_ways(request, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact))
+    if not ways and request.learns != "all":
+        raise ConfigError(
+            f"training.parallel: fsdp with model.quantization: {request.quantization}: int8 weights cannot be shared "
+            "out: use nf4, or ddp"
+        )
     if not ways:
         raise ConfigError(
             f"model.quantization: {request.quantization}: weights that are all trained cannot be quantized: "
@@ -194,8 +210,8 @@ def candidate_ways(request: FitRequest, layers: int, memory: DeviceMemory, *, on
         quantizations = ("none",)
     if request.learns == "all":
         quantizations = tuple(one for one in quantizations if one == "none")
-    for quantization in quantizations:
-        plain = Way(request.learns, quantization)
+    for quantization, ranks in ((one, ranks) for one in quantizations for ranks in _shared_over(request, one)):
+        plain = Way(request.learns, quantization, ranks=ranks)
         if request.learns == "head" or request.checkpointing is False:
             yield plain
             continue
@@ -207,6 +223,15 @@ def candidate_ways(request: FitRequest, layers: int, memory: DeviceMemory, *, on
         for offload in offloads:
             for every in _steps(request, layers if one_by_one else 1, offload):
                 yield replace(plain, checkpoint_every=every, offload=offload)
+
+
+def _shared_over(request: FitRequest, quantization: Quantization) -> list[int]:
+    """Over how many ranks the weights may be shared out, the fewest first; see ``training/parallel.py``."""
+    if request.ranks == 1 or request.parallel == "ddp" or request.learns == "head":
+        return [1]
+    if request.parallel == "fsdp":
+        return [request.ranks] if quantization != "int8" else []
+    return [1, request.ranks] if quantization != "int8" else [1]
 
 
 def _steps(request: FitRequest, layers: int, offload: bool) -> list[int]:
@@ -252,8 +277,7 @@ def _nothing_fits(
     else:
         takes, there = f"{_up(need.peak)} GiB", _down(memory.bytes)
     line = f"{what} takes {takes} for {_batch(lengths, least)}, and {there} are there ({memory.name})"
-    for looser in (replace(request, max_tokens="auto"), FitRequest(request.learns)):
-        looser = replace(looser, reads_per_step=request.reads_per_step)
+    for looser in (replace(request, max_tokens="auto"), request.freest):
         if looser == request:
             continue
         try:
@@ -263,8 +287,7 @@ def _nothing_fits(
         others = [setting for setting in asked if not setting.startswith("training.max_tokens")]
         mend = "leave those settings out" if others and not looser.settings() else "lower training.max_tokens"
         return line, f"{choice.way.words(facts.compute)} fits with up to {choice.max_tokens:,} tokens at once: {mend}"
-    freest = FitRequest(request.learns, reads_per_step=request.reads_per_step)
-    every_way = candidate_ways(freest, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact)
+    every_way = candidate_ways(request.freest, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact)
     floor = min((need_of(shape, one, facts, memory, lengths, lengths.longest) for one in every_way), key=_peak)
     weights = gib_text(floor.parts.weights)
     alone = f" (its weights alone take {weights})" if floor.parts.weights > memory.bytes else ""
@@ -282,8 +305,7 @@ def _what_takes_less(
     if request.learns not in less:
         return ""
     learns, words = less[request.learns]
-    freest = FitRequest(learns, reads_per_step=request.reads_per_step)
-    ways = candidate_ways(freest, shape.layers, memory, one_by_one=shape.exact)
+    ways = candidate_ways(replace(request.freest, learns=learns), shape.layers, memory, one_by_one=shape.exact)
     return (
         words if any(fits(need_of(shape, way, facts, memory, lengths, lengths.longest), memory) for way in ways) else ""
     )

@@ -37,8 +37,13 @@ def check_layers(model: ModelConfig, shape: EncoderShape) -> None:
     )
 
 
-def fit_request(config: Config) -> FitRequest:
-    """What was set of quantization, checkpointing and micro-batch, and what is left to choose."""
+def fit_request(config: Config, *, ranks: int = 1) -> FitRequest:
+    """What was set of quantization, checkpointing, sharding and micro-batch, and what is left to choose.
+
+    Args:
+        config: of the run.
+        ranks: that it has.
+    """
     model, training = config.model, config.training
     return FitRequest(
         learns=model.learns,
@@ -48,7 +53,16 @@ def fit_request(config: Config) -> FitRequest:
         checkpoint_offload=model.checkpoint_offload,
         max_tokens=training.max_tokens,
         reads_per_step=training.batch_size * training.grad_accum_steps,
+        parallel=_parallel(config),
+        ranks=ranks,
     )
+
+
+def _parallel(config: Config) -> Literal["auto", "ddp", "fsdp"]:
+    """What is left of ``auto`` where sharding cannot be had (``training/parallel.py`` refuses it where it is set)."""
+    model, training = config.model, config.training
+    cannot = training.torch_compile or (model.learns == "all" and config.optimizer.name != "adamw")
+    return "ddp" if training.parallel == "auto" and cannot else training.parallel
 
 
 def step_facts(config: Config, *, kind: Kind, bfloat16: bool, classes: int) -> StepFacts:

@@ -39,6 +39,7 @@ class StepSetup:
         attention: ``varlen`` (packed, by a kernel that knows segments), ``sdpa`` (a row a segment, no mask) or
             ``mask`` (packed under a mask over all pairs of tokens).
         freeze_layers: the lowest layers that learn nothing.
+        ranks: over which the encoder's weights are shared out.
     """
 
     learns: Learns = "adapter"
@@ -54,6 +55,7 @@ class StepSetup:
     classes: int = 2
     attention: Attention = "sdpa"
     freeze_layers: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class MemoryParts:
         )
 
 
+# While one layer is computed the next one is gathered; of what is gathered there is a second copy, in the order in
+# which it came, while it is put in place.
+GATHERED_LAYERS = 3
+
+
 def memory_parts(shape: EncoderShape, setup: StepSetup, *, tokens: int, segments: int, longest: int) -> MemoryParts:
     """Bytes of a step, or of prediction, at its peak.
 
@@ -98,6 +105,8 @@ def memory_parts(shape: EncoderShape, setup: StepSetup, *, tokens: int, segments
     """
     weights = _weights(shape, setup)
     added, gradients, states = _learning(shape, setup)
+    if setup.ranks > 1:
+        weights, gradients, states = _shared_out(shape, setup, weights, gradients, states)
     batch = _batch(shape, setup, tokens, segments, longest)
     layer = layer_bytes(shape, _arithmetic(shape, setup), tokens=tokens, longest=longest)
     if setup.learns in ("head", "nothing"):
@@ -120,6 +129,35 @@ def _weights(shape: EncoderShape, setup: StepSetup) -> int:
         for linear in shape.linears
     )
     return plain + shape.layers * of_layer
+
+
+def _shared_out(
+    shape: EncoderShape, setup: StepSetup, weights: int, gradients: int, states: int
+) -> tuple[int, int, int]:
+    """A rank's part of what ranks share, and the layers that are gathered; adapters and head stay whole."""
+    outside = shape.parameters - shape.layers * shape.layer_parameters
+    quantized = setup.quantization != "none"
+    # What 4-bit weights mean (a byte for each block, tables) is not shared out.
+    meaning = weights - _bytes_held(shape, setup) if quantized else 0
+    held = weights - meaning
+    layer = (held - outside * setup.weights_bytes) // shape.layers
+    gathered = GATHERED_LAYERS * layer + outside * setup.weights_bytes
+    if setup.learns != "all":
+        return -(-held // setup.ranks) + meaning + gathered, gradients, states
+    # Gathered in the format of the arithmetic; gradients of two layers are whole before they are shared out.
+    gathered = (GATHERED_LAYERS * shape.layer_parameters + outside) * setup.compute_bytes
+    on_the_way = shape.layer_parameters * (setup.compute_bytes + 2 * FLOAT32)
+    return (
+        -(-held // setup.ranks) + gathered,
+        -(-gradients // setup.ranks) + on_the_way,
+        -(-states // setup.ranks),
+    )
+
+
+def _bytes_held(shape: EncoderShape, setup: StepSetup) -> int:
+    """Of 4-bit weights themselves, and of all that is not quantized."""
+    packed = shape.layers * sum(-(-linear.weights // 2) for linear in shape.linears)
+    return packed + (shape.parameters - shape.quantizable_parameters) * setup.weights_bytes
 
 
 def _learning(shape: EncoderShape, setup: StepSetup) -> tuple[int, int, int]:

@@ -71,6 +71,7 @@ def make_plan(
     lengths: Lengths,
     max_tokens: int | None = None,
     measured: Sequence[Throughput] = (),
+    ranks: int = 1,
 ) -> MemoryPlan:
     """Work out every way.
 
@@ -81,11 +82,12 @@ def make_plan(
         lengths: of the segments.
         max_tokens: of the micro-batch whose peak is wanted; by default it is one longest segment.
         measured: throughput that is known.
+        ranks: devices of that memory, among which weights can be shared out.
     """
     tokens = max(lengths.longest, max_tokens or 0)
     device = memory.card.name if memory.card is not None else memory.name
     rows = []
-    for way in plan_ways():
+    for way in plan_ways(ranks):
         if way.offload and (memory.kind != "cuda" or not shape.exact):
             continue  # checkpoints are in the host's memory as it is, or layers may not be checkpointed one by one
         need = need_of(shape, way, facts, memory, lengths, tokens)

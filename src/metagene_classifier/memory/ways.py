@@ -27,12 +27,14 @@ class Way:
         quantization: of the encoder's linear layers.
         checkpoint_every: of so many layers one is checkpointed; 0 is none.
         offload: keep the checkpoints in the host's memory.
+        ranks: over which the encoder's weights are shared out; 1 where every rank holds all of them.
     """
 
     learns: Learns
     quantization: Quantization = "none"
     checkpoint_every: int = 0
     offload: bool = False
+    ranks: int = 1
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ class Way:
         if self.quantization != "none":
             first = self.quantization if self.learns == "adapter" else f"{first}+{self.quantization}"
         every = {0: "", 1: "+checkpointing"}.get(self.checkpoint_every, f"+checkpointing/{self.checkpoint_every}")
-        return first + every + ("+host" if self.offload else "")
+        return first + ("+fsdp" if self.ranks > 1 else "") + every + ("+host" if self.offload else "")
 
     def words(self, compute: Compute) -> str:
         """The same for a line of text."""
@@ -51,6 +53,7 @@ class Way:
         if self.learns == "nothing":
             return f"prediction in {of}"
         what = f"{of} LoRA" if self.learns == "adapter" else f"full training in {of}"
+        what += f" shared out over {self.ranks} ranks" if self.ranks > 1 else ""
         if self.checkpoint_every == 0:
             return f"{what} without checkpointing"
         layers = "" if self.checkpoint_every == 1 else f" of every {_ordinal(self.checkpoint_every)} layer"
@@ -107,11 +110,12 @@ def setup_of(way: Way, facts: StepFacts) -> StepSetup:
         classes=facts.classes,
         attention=facts.attention,
         freeze_layers=facts.freeze_layers,
+        ranks=way.ranks,
     )
 
 
-def plan_ways() -> Iterator[Way]:
-    """The ways that a plan shows, in its order."""
+def plan_ways(ranks: int = 1) -> Iterator[Way]:
+    """The ways that a plan shows, in its order; on several ranks also those that share the weights out."""
     learning: tuple[tuple[Learns, Quantization], ...] = (
         ("all", "none"),
         ("adapter", "none"),
@@ -122,6 +126,10 @@ def plan_ways() -> Iterator[Way]:
         yield Way(learns, quantization)
         yield Way(learns, quantization, 1)
         yield Way(learns, quantization, 1, offload=True)
+        if ranks > 1 and quantization != "int8":
+            yield Way(learns, quantization, ranks=ranks)
+            yield Way(learns, quantization, 1, ranks=ranks)
+            yield Way(learns, quantization, 1, offload=True, ranks=ranks)
     others: tuple[Learns, ...] = ("head", "nothing")
     formats: tuple[Quantization, ...] = ("none", "int8", "nf4")
     for learns in others:

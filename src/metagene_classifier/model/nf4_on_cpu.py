@@ -36,7 +36,7 @@ def _any_width() -> type[Any]:
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             """As the layer of bitsandbytes, in the compute type that the layer was made with."""
-            state = self.weight.quant_state
+            state = getattr(self.weight, "quant_state", None) or self.quant_state  # sharding leaves plain bytes
             row = copy.copy(state)
             row.shape = torch.Size((1, state.shape.numel()))
             compute = self.compute_dtype or inputs.dtype
