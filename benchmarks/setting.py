@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -22,6 +23,20 @@ from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.reads.cleaning import clean_sequence
 from metagene_classifier.reads.files import read_records
+from metagene_classifier.reads.labels import ClassLabel, Labels, write_mapping
+from metagene_classifier.store.facts import (
+    MAPPING_FILE,
+    LabellingFacts,
+    ShardFacts,
+    SourceFacts,
+    StoreFacts,
+    TokenizerFacts,
+    shard_name,
+    write_shard_facts,
+    write_store_facts,
+)
+from metagene_classifier.store.shards import write_shard
+from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.tokenization.huggingface import load_huggingface
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 
@@ -32,11 +47,53 @@ CLASSES = 10
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
-def reads_of_genome(count: int, seed: int = 0) -> list[str]:
-    """Reads of 150 bp from random places of a genome that the project ships."""
+def reads_of_genome(count: int, seed: int = 0, lengths_bp: npt.NDArray[np.int64] | None = None) -> list[str]:
+    """Reads from random places of a genome that the project ships, of 150 bp where no lengths are given."""
     genome = clean_sequence(next(read_records(GENOME)).sequence)
-    starts = np.random.default_rng(seed).integers(0, len(genome) - READ_LENGTH_BP, count)
-    return [genome[start : start + READ_LENGTH_BP] for start in starts]
+    lengths = np.full(count, READ_LENGTH_BP) if lengths_bp is None else lengths_bp
+    starts = np.random.default_rng(seed).integers(0, len(genome) - lengths.max(), count)
+    return [genome[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+
+
+def store_of_reads(folder: Path, sequences: Sequence[str], classes: npt.NDArray[np.int32]) -> TokenStore:
+    """A store of one shard in ``folder``, with METAGENE-1's tokens of the reads."""
+    tokenizer = metagene_tokenizer()
+    tokens = tokenizer.encode_batch(sequences)
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    written, sha256 = write_shard(
+        folder,
+        shard_name(0),
+        ids=np.concatenate(tokens).astype(np.uint16),
+        lengths=lengths,
+        classes=classes,
+        groups=np.arange(len(tokens), dtype=np.uint64),
+        read_ids=None,
+    )
+    shard = ShardFacts(
+        name=shard_name(0),
+        reads=len(tokens),
+        tokens=int(lengths.sum()),
+        bytes=written,
+        sha256=sha256,
+        longest=int(lengths.max()),
+        source=SourceFacts(input=0, first_byte=0, text_bytes=0, first_record=1, first_line=1),
+        reads_per_class=dict(enumerate(np.bincount(classes, minlength=CLASSES).tolist())),
+    )
+    write_shard_facts(folder, shard)
+    labels = Labels(tuple(ClassLabel(str(number), f"class {number}") for number in range(CLASSES)))
+    write_mapping(folder / MAPPING_FILE, labels)
+    facts = StoreFacts(
+        package_version=version("metagene-classifier"),
+        tokenizer=TokenizerFacts(kind=tokenizer.kind, name=tokenizer.name, fingerprint=tokenizer.fingerprint),
+        labelling=LabellingFacts(labels_from="header", strict_classes=True),
+        inputs=(),
+        ids_dtype="uint16",
+        read_ids=False,
+        shards=(shard,),
+        reads_per_class=shard.reads_per_class,
+    )
+    write_store_facts(folder, facts)
+    return TokenStore.open(folder)
 
 
 def metagene_tokenizer() -> ReadTokenizer:
@@ -87,7 +144,7 @@ def small_classifier(device: torch.device) -> tuple[ReadClassifier, Layout]:
 
 
 class PaddedClassifier(nn.Module):
-    """The earlier behaviour: every read a row of 512 tokens under an attention mask, masked mean, linear head."""
+    """Every read a row under an attention mask, masked mean, linear head: with 512 tokens the earlier behaviour."""
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -95,15 +152,17 @@ class PaddedClassifier(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_size, CLASSES).to(encoder.device)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """``(reads, 512)`` twice to ``(reads, classes)``."""
+        """``(reads, width)`` twice to ``(reads, classes)``."""
         hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         weights = mask.unsqueeze(-1).float()
         return self.head((hidden * weights).sum(1) / weights.sum(1))
 
 
-def padded_rows(segments: Sequence[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask, ``(reads, 512)`` each."""
-    ids = torch.zeros(len(segments), PADDED_TOKENS, dtype=torch.int64)
+def padded_rows(
+    segments: Sequence[np.ndarray[Any, Any]], width: int = PADDED_TOKENS
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, ``(reads, width)`` each."""
+    ids = torch.zeros(len(segments), width, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for row, segment in enumerate(segments):
         ids[row, : len(segment)] = torch.from_numpy(segment)

@@ -7,6 +7,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ from metagene_classifier.reads.content import Content, decompressed
 from metagene_classifier.reads.parsing import fasta_reads, fastq_reads
 from metagene_classifier.reads.read import Read
 
-__all__ = ["expand_inputs", "read_records", "sequence_stem"]
+__all__ = ["SequenceText", "expand_inputs", "open_text", "read_records", "sequence_stem"]
 
 SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".fq", ".fastq")
 COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -36,20 +37,59 @@ def read_records(path: str | Path) -> Iterator[Read]:
         DataError: the file is missing, a folder, empty, neither FASTA nor FASTQ, damaged or cut short. The whole
             records before the fault have come out by then, and the message counts them.
     """
+    with open_text(path) as text:
+        parse = fastq_reads if text.is_fastq else fasta_reads
+        yield from parse(text.stream, text.content, text.name, text.lines_before)
+
+
+@dataclass(frozen=True)
+class SequenceText:
+    """The decompressed text of a sequence file, opened at its first record.
+
+    Attributes:
+        stream: at the ``>`` or ``@`` of the first record.
+        content: what ``stream`` reads from; it knows whether the data broke off.
+        raw: the file itself.
+        name: of the file, for messages.
+        is_fastq: FASTQ, or else FASTA.
+        is_plain: not compressed.
+        lines_before: blank lines before the first record.
+        bytes_before: of the text before the first record.
+    """
+
+    stream: io.BufferedReader[Any]
+    content: Content
+    raw: IO[bytes]
+    name: str
+    is_fastq: bool
+    is_plain: bool
+    lines_before: int
+    bytes_before: int
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path) -> Iterator[SequenceText]:
+    """Open a FASTA or FASTQ file, told by its content; ``-`` is standard input.
+
+    Raises:
+        DataError: as :func:`read_records`, for what shows at the file's beginning.
+    """
     name = "standard input" if str(path) == "-" else str(path)
     with _opened(path) as raw:
-        content = Content(decompressed(raw))
+        source = decompressed(raw)
+        content = Content(source)
         stream = io.BufferedReader(content, _BUFFER_BYTES)
+        mark = 0
         if stream.peek(3).startswith(codecs.BOM_UTF8):  # as editors on Windows leave it
-            stream.read(3)
-        blank_lines = _skip_blank_lines(stream)
+            mark = len(stream.read(3))
+        blank_lines, blank_bytes = _skip_blank_lines(stream)
         start = stream.peek(16)
         if start.startswith(_ALIGNMENTS):
             raise DataError(f"{name}: holds alignments (SAM, BAM or CRAM): turn it into FASTQ first (samtools fastq)")
-        if start.startswith(b"@"):
-            yield from fastq_reads(stream, content, name, blank_lines)
-        elif start.startswith(b">"):
-            yield from fasta_reads(stream, content, name, blank_lines)
+        if start.startswith((b"@", b">")):
+            is_fastq = start.startswith(b"@")
+            before = mark + blank_bytes
+            yield SequenceText(stream, content, raw, name, is_fastq, source is raw, blank_lines, before)
         elif start:
             shown = start.splitlines()[0][:20].decode("latin-1")
             raise DataError(f"{name}: neither FASTA nor FASTQ: it begins with {shown!a}, not with '>' or '@'")
@@ -119,13 +159,14 @@ def _opened(path: str | Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _skip_blank_lines(stream: io.BufferedReader[Any]) -> int:
-    """Move to the first character that is not white space; return the number of lines passed over."""
-    lines = 0
+def _skip_blank_lines(stream: io.BufferedReader[Any]) -> tuple[int, int]:
+    """Move to the first character that is not white space; return the lines and bytes passed over."""
+    lines = passed = 0
     while chunk := stream.peek(1):
         blank = len(chunk) - len(chunk.lstrip())
         lines += chunk.count(b"\n", 0, blank)
+        passed += blank
         stream.read(blank)
         if blank < len(chunk):
             break
-    return lines
+    return lines, passed

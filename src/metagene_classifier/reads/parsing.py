@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _ONLY_BLANK_LINES_LEFT = re.compile(r"Premature end of file.*: '(\\[nr]| )*'")
 
 
-def fastq_reads(stream: io.BufferedReader[Any], content: Content, name: str, lines_before: int) -> Iterator[Read]:
+def fastq_reads(stream: Any, content: Content, name: str, lines_before: int, records_before: int = 0) -> Iterator[Read]:
     """The reads of a FASTQ stream.
 
     Args:
@@ -34,16 +34,18 @@ def fastq_reads(stream: io.BufferedReader[Any], content: Content, name: str, lin
         content: what ``stream`` reads from; it knows whether the data broke off.
         name: of the file, for messages.
         lines_before: lines of the file that stand before ``stream``'s first.
+        records_before: records of the file that stand before it.
 
     Raises:
         DataError: a record is malformed or incomplete, or the data breaks off.
     """
     text = AsciiContent(stream)
-    whole = 0
+    whole = records_before
     try:
         for read in FastqReader(text, sequence_class=Read):
             if text.has_rubbish and RUBBISH in f"{read.header}{read.sequence}{read.qualities}":
-                raise DataError(f"{name}, record {whole + 1} (line {lines_before + 4 * whole + 1}): {_NOT_TEXT}")
+                line = lines_before + 4 * (whole - records_before) + 1
+                raise DataError(f"{name}, record {whole + 1} (line {line}): {_NOT_TEXT}")
             yield read
             whole += 1
     except FastqFormatError as error:
@@ -66,13 +68,13 @@ def _fastq_fault(error: FastqFormatError, text: AsciiContent) -> str:
     return f"not FASTQ of four lines a record: {first[0].lower()}{first[1:]}"
 
 
-def fasta_reads(stream: io.BufferedReader[Any], content: Content, name: str, lines_before: int) -> Iterator[Read]:
+def fasta_reads(stream: Any, content: Content, name: str, lines_before: int, records_before: int = 0) -> Iterator[Read]:
     """The reads of a FASTA stream, lines joined; arguments as for :func:`fastq_reads`.
 
     Raises:
         DataError: a sequence holds bytes that are not text, or the data breaks off.
     """
-    whole = 0
+    whole = records_before
     held: Read | None = None
     for line, read in _fasta_records(stream, lines_before):
         if held is not None:
@@ -88,7 +90,7 @@ def fasta_reads(stream: io.BufferedReader[Any], content: Content, name: str, lin
         yield held
 
 
-def _fasta_records(stream: io.BufferedReader[Any], lines_before: int) -> Iterator[tuple[int, Read]]:
+def _fasta_records(stream: Any, lines_before: int) -> Iterator[tuple[int, Read]]:
     """Each record with the line of its header.
 
     dnaio's FASTA reader decodes some thousand characters ahead, so that one bad byte would cost the records before
