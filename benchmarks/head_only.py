@@ -25,13 +25,13 @@ from training_throughput import tokenized
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.out_of_memory import TokenBudget
-from metagene_classifier.store.order import steps_of_epoch
-from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.store.order import ReadOrder, steps_of_epoch
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.embed_once import Embedder, EmbeddingSource, embed_once
 from metagene_classifier.training.fitting import UNPLANNED_TOKENS
 from metagene_classifier.training.from_embeddings import FromEmbeddings
 from metagene_classifier.training.loop import Route
-from metagene_classifier.training.steps import Objective
+from metagene_classifier.training.steps import Objective, read_keys
 from metagene_classifier.training.through_encoder import ThroughEncoder
 
 READS_PER_STEP = 32
@@ -47,19 +47,20 @@ def main(quick: bool, json_path: Path | None) -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accelerator = Accelerator(cpu=device.type == "cpu", device_placement=False)
-    store = tokenized(200 if quick else 2000)
-    figures: dict[str, Any] = {"reads": len(store), "reads_per_step": READS_PER_STEP, **machine(device)}
-    print(f"{len(store):,} reads{'through the encoder':>32}{'embedding once':>18}{'from embeddings':>18}")
+    reads = 200 if quick else 2000
+    figures: dict[str, Any] = {"reads": reads, "reads_per_step": READS_PER_STEP, **machine(device)}
+    print(f"{reads:,} reads{'through the encoder':>32}{'embedding once':>18}{'from embeddings':>18}")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["MGC_CACHE"] = cache
+        selection = tokenized(Path(cache) / "store", reads, 150, 150)
         for name, classifier in (("hidden 32", tiny_classifier(device)), ("hidden 256", small_classifier(device)[0])):
-            seconds = figures[name] = compared(classifier, name, store, accelerator)
+            seconds = figures[name] = compared(classifier, name, selection, accelerator)
             row = "".join(f"{seconds[side]:>16.2f} s" for side in ("through_encoder", "embedding", "from_embeddings"))
             print(f"{name:<24}{row}  ({seconds['through_encoder'] / seconds['from_embeddings']:.0f} times)")
     record(figures, json_path)
 
 
-def compared(classifier: ReadClassifier, name: str, store: TokenStore, accelerator: Any) -> dict[str, float]:
+def compared(classifier: ReadClassifier, name: str, reads: Selection, accelerator: Any) -> dict[str, float]:
     """Seconds of each side; the median over rounds for epochs from embeddings, which are short."""
     tokenizer, device = metagene_tokenizer(), accelerator.device
     frame = framing(tokenizer)
@@ -67,29 +68,26 @@ def compared(classifier: ReadClassifier, name: str, store: TokenStore, accelerat
     classifier.encoder.eval().requires_grad_(False)
     source = EmbeddingSource(name, name, "none", "float32", "float32", "mean", tokenizer.fingerprint, frame)
     embedder = Embedder(source, classifier, classifier.head.in_features, budget, "buckets", device)
-    none = store.subset(np.zeros(0, np.int64))
-    sets = {"training": store, "validation": none}
+    none = Selection.of(reads.store, max_reads=0)
+    sets = {"training": reads, "validation": none}
     objective = Objective(None, 0.0)
-    through = ThroughEncoder(classifier, store, none, frame, objective, budget, "buckets", 0, accelerator)
+    through = ThroughEncoder(classifier, reads, none, frame, objective, budget, "buckets", accelerator)
     embedding = timed(lambda: embed_once(sets, embedder, ranks=accelerator, tell=lambda line: None))
     stored = embed_once(sets, embedder, ranks=accelerator, tell=lambda line: None)
-    kept = FromEmbeddings(
-        classifier, stored["training"], store.classes, stored["validation"], objective, budget, 0, accelerator
-    )
+    kept = FromEmbeddings(classifier, reads, stored["training"], stored["validation"], objective, budget, accelerator)
     return {
-        "through_encoder": timed(lambda: epoch(through, classifier, len(store))),
+        "through_encoder": timed(lambda: epoch(through, classifier, reads)),
         "embedding": embedding,
-        "from_embeddings": float(
-            np.median([timed(lambda: epoch(kept, classifier, len(store))) for _ in range(ROUNDS)])
-        ),
+        "from_embeddings": float(np.median([timed(lambda: epoch(kept, classifier, reads)) for _ in range(ROUNDS)])),
     }
 
 
-def epoch(route: Route, classifier: ReadClassifier, reads: int) -> None:
+def epoch(route: Route, classifier: ReadClassifier, reads: Selection) -> None:
     """All steps of an epoch, the optimizer's included."""
     optimizer = torch.optim.AdamW(classifier.head.parameters(), lr=1e-3)
-    for step in steps_of_epoch(reads, READS_PER_STEP, seed=0, epoch=0, reads_done=0):
-        route.add_gradients(step, epoch=0, divisor=float(len(step)))
+    order = ReadOrder(reads, sampling="natural", shuffle="all", buffer=2**22, seed=0).epoch(0)
+    for step in steps_of_epoch(order, READS_PER_STEP):
+        route.add_gradients(step, read_keys(step, seed=0, epoch=0), divisor=float(len(step)))
         torch.nn.utils.clip_grad_norm_(classifier.head.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

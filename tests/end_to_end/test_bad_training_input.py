@@ -141,24 +141,24 @@ def test_labels_from_a_table_and_from_file_names(world, mgc, tmp_path):
 
 
 def test_mates_stay_on_one_side_of_the_split(world, tmp_path):
-    from metagene_classifier.config import DEFAULT_HEADER_REGEX
-    from metagene_classifier.reads.headers import HeaderPattern
-    from metagene_classifier.reads.labelled import LabellingReport, LabelSource, labelled_reads
-    from metagene_classifier.reads.labels import read_mapping
-    from metagene_classifier.store.tokens import StoreReport, build_store, split_store
-    from metagene_classifier.tokenization.huggingface import load_huggingface
+    from metagene_classifier.config_file import load_config
+    from metagene_classifier.training.data import load_training_data
 
     one, two = tmp_path / "1.fa", tmp_path / "2.fa"
     write_labelled(one, 100, seed=1)
     two.write_text(one.read_text().replace("/1\n", "/2\n"))
-    source = LabelSource(pattern=HeaderPattern(DEFAULT_HEADER_REGEX))
-    reads = labelled_reads([one, two], read_mapping(world.mapping), source, True, LabellingReport())
-    tokenizer = load_huggingface(world.encoder, "test")
-    store = build_store(reads, tokenizer, capacity=100, long_reads="window", report=StoreReport())
-    train, validation = split_store(store, 0.2, seed=1)
-    assert len(train) + len(validation) == 600 and 60 < len(validation) < 180
-    assert not set(train.groups.tolist()) & set(validation.groups.tolist())
-    assert len(set(validation.groups.tolist())) * 2 == len(validation)
+    values = {
+        "dataset.train_fasta": [str(one), str(two)],
+        "dataset.mapping_tsv": str(world.mapping),
+        "dataset.val_fraction": 0.2,
+        "model.encoder_path": str(world.encoder),
+    }
+    data = load_training_data(load_config(None, values), lambda line: None)
+    groups = data.train.store.columns(0, 600).groups
+    trained, held_out = data.train.numbers(), data.validation.numbers()
+    assert sorted([*trained, *held_out]) == list(range(600)) and 60 < len(held_out) < 180
+    assert not set(groups[trained].tolist()) & set(groups[held_out].tolist())
+    assert len(set(groups[held_out].tolist())) * 2 == len(held_out)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])

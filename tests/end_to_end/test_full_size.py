@@ -149,7 +149,7 @@ def test_metagene_1s_width_trains_in_nf4_and_calls_the_same_when_it_is_loaded_ag
     assert any("weights cached" in line for line in told)
 
     def batch(chosen: range) -> TokenBatch:
-        framed = [np.concatenate([[3], data.train.tokens(read), [4]]).astype(np.int64) for read in chosen]
+        framed = [np.concatenate([[3], data.train.store.tokens(read), [4]]).astype(np.int64) for read in chosen]
         keys = np.asarray(chosen, dtype=np.int64)
         return collate(framed, keys, layout="buckets", padded_length=0, pad_id=0)
 
@@ -157,7 +157,7 @@ def test_metagene_1s_width_trains_in_nf4_and_calls_the_same_when_it_is_loaded_ag
     assert sum(weight.numel() for weight in learns) < 2_000_000
     optimizer = torch.optim.AdamW(learns, lr=2e-3)
     classifier.train()
-    classes = torch.from_numpy(np.asarray(data.train.classes)[:16].astype(np.int64))
+    classes = torch.from_numpy(data.train.store.classes_of(np.arange(16)).astype(np.int64))
     losses = []
     for _ in range(6):
         loss = torch.nn.functional.cross_entropy(classifier(batch(range(16))), classes)

@@ -4,16 +4,18 @@ import errno
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.stores import store_of
 
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.errors import OutputError
-from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.training import embeddings
 from metagene_classifier.training.embeddings import EmbeddingFiles, windows_of
 from metagene_classifier.training.steps import read_keys, step_segments
@@ -46,21 +48,23 @@ def again(files: EmbeddingFiles) -> EmbeddingFiles:
     return EmbeddingFiles(files.folder, files.windows, files.hidden)
 
 
-def store_of(lengths: list[int]) -> TokenStore:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = np.arange(offsets[-1]).astype(np.uint16)
-    return TokenStore(ids, offsets, np.zeros(len(lengths), np.int32), np.arange(len(lengths), dtype=np.uint64))
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(0, 2**32 - 1), st.integers(0, 50))
-def test_the_window_drawn_is_the_one_that_training_through_the_encoder_draws(lengths, seed, epoch):
-    store = store_of(lengths)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=20),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 50),
+    st.booleans(),
+)
+def test_the_window_drawn_is_the_one_that_training_through_the_encoder_draws(lengths, seed, epoch, cut):
+    framing = replace(FRAMING, first_only=cut)
     reads = np.arange(len(lengths))
-    step = step_segments(store, reads, FRAMING, seed=seed, epoch=epoch)
-    windows = windows_of(store.lengths, FRAMING)
-    everything = [segment for read in reads for segment in FRAMING.segments(store.tokens(read))]
+    keys = read_keys(reads, seed=seed, epoch=epoch)
+    with TemporaryDirectory() as folder:
+        store = store_of(Path(folder), [(np.arange(length), 0) for length in lengths])
+        step = step_segments(store, reads, keys, framing)
+        windows = windows_of(store.lengths_of(reads), framing)
+        everything = [segment for read in reads for segment in framing.segments(store.tokens(read))]
     assert int(windows.first[-1]) == len(everything)
-    drawn = windows.drawn(reads, read_keys(reads, seed=seed, epoch=epoch))
+    drawn = windows.drawn(reads, keys)
     for read, place in enumerate(drawn):
         np.testing.assert_array_equal(everything[place], step.segments[read])
         assert windows.tokens[read] == len(step.segments[read])

@@ -105,7 +105,7 @@ def test_a_retried_step_draws_the_same_random_numbers_and_starts_from_no_gradien
     class Failing:
         budget = TokenBudget(1000)
 
-        def add_gradients(self, reads, *, epoch, divisor):
+        def add_gradients(self, reads, keys, *, divisor):
             drawn.append(torch.rand(2))
             (weight.sum() * 2).backward()
             if len(drawn) == 1:
@@ -113,12 +113,13 @@ def test_a_retried_step_draws_the_same_random_numbers_and_starts_from_no_gradien
             return weight.sum().detach(), 7
 
     loop = SimpleNamespace(
-        accelerator=SimpleNamespace(device=CPU, num_processes=1, scaler=None),
-        state=SimpleNamespace(epoch=0),
+        accelerator=SimpleNamespace(device=CPU, num_processes=1, process_index=0, scaler=None),
+        state=SimpleNamespace(step=0),
+        settings=SimpleNamespace(seed=1),
         route=Failing(),
         optimizer=torch.optim.SGD([weight]),
     )
-    assert Loop._gradients(loop, np.arange(3), 1.0)[1] == 7
+    assert Loop._gradients(loop, np.arange(3), np.arange(3), 1.0)[1] == 7
     torch.testing.assert_close(drawn[0], drawn[1])
     assert weight.grad.tolist() == [2, 2, 2]
     assert loop.route.budget.tokens == 200
@@ -202,16 +203,17 @@ def test_a_rank_without_reads_can_scale_its_gradients_back():
     class Nothing:
         budget = TokenBudget(1000)
 
-        def add_gradients(self, reads, *, epoch, divisor):
+        def add_gradients(self, reads, keys, *, divisor):
             return torch.zeros(()), 0
 
     loop = SimpleNamespace(
-        accelerator=SimpleNamespace(device=CPU, num_processes=1, scaler=scaler),
-        state=SimpleNamespace(epoch=0),
+        accelerator=SimpleNamespace(device=CPU, num_processes=1, process_index=0, scaler=scaler),
+        state=SimpleNamespace(step=0),
+        settings=SimpleNamespace(seed=1),
         route=Nothing(),
         optimizer=optimizer,
     )
-    Loop._gradients(loop, np.arange(0), 1.0)
+    Loop._gradients(loop, np.arange(0), np.arange(0), 1.0)
     weight.grad = torch.ones(3) * scaler.get_scale()  # what the other ranks gave
     scaler.unscale_(optimizer)
     assert weight.grad.tolist() == [1, 1, 1]

@@ -24,6 +24,7 @@ class Framing:
         pad_id: fills rows; masked out everywhere.
         max_length: tokens of the longest segment, special tokens included.
         overlap: share of a window that the next one repeats.
+        first_only: of a read that is longer than a segment the first one alone is taken: the read is cut.
     """
 
     prefix: tuple[int, ...]
@@ -31,6 +32,7 @@ class Framing:
     pad_id: int
     max_length: int
     overlap: float
+    first_only: bool = False
 
     @property
     def capacity(self) -> int:
@@ -46,18 +48,27 @@ class Framing:
 
     def windows(self, tokens: int) -> int:
         """How many segments a read of so many tokens makes."""
-        return window_count(tokens, self.capacity, self.overlap)
+        return 1 if self.first_only else window_count(tokens, self.capacity, self.overlap)
 
     def starts(self, tokens: int) -> npt.NDArray[np.int64]:
         """Where the segments of a read of so many tokens begin."""
+        if self.first_only:
+            return np.zeros(1, np.int64)
         return window_starts(tokens, self.capacity, self.overlap)
+
+    def segment_tokens(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Tokens of each segment of reads of so many tokens, special tokens included; ``(reads,)``.
+
+        All segments of a read are of one length.
+        """
+        return np.minimum(lengths, self.capacity) + (self.max_length - self.capacity)
 
     def segments(self, tokens: npt.NDArray[Any]) -> list[npt.NDArray[np.int64]]:
         """All the segments of a read: one, or windows when it is longer than one takes."""
         return [self.frame(tokens, int(start)) for start in self.starts(len(tokens))]
 
 
-def framing_for(tokenizer: ReadTokenizer, max_length: int, overlap: float) -> Framing:
+def framing_for(tokenizer: ReadTokenizer, max_length: int, overlap: float, *, first_only: bool = False) -> Framing:
     """How a tokenizer's output becomes segments."""
     pad_id = tokenizer.pad_id if tokenizer.pad_id is not None else 0
-    return Framing(tokenizer.prefix_ids, tokenizer.suffix_ids, pad_id, max_length, overlap)
+    return Framing(tokenizer.prefix_ids, tokenizer.suffix_ids, pad_id, max_length, overlap, first_only)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from metagene_classifier.config import Config, DatasetConfig
     from metagene_classifier.reads.labelled import LabelSource
     from metagene_classifier.reads.labels import Labels
+    from metagene_classifier.store.tokens import TokenStore
     from metagene_classifier.tokenization.survey import FileSurvey
     from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 
@@ -64,6 +66,7 @@ class _Check:
     max_length: int = 0
     labels: Labels | None = None
     surveys: dict[str, list[FileSurvey]] = field(default_factory=dict)
+    stores: dict[str, TokenStore] = field(default_factory=dict)
 
     def attempt(self, work: Callable[[], Result], split: str = "training") -> Result | None:
         """What ``work`` returns; ``None`` when it meets a user's error, which is noted."""
@@ -77,17 +80,25 @@ class _Check:
         """Where a fault of a split's reads is noted: training starts without looking at the test reads."""
         return self.warnings if split == "test" else self.problems
 
+    @property
+    def splits(self) -> list[str]:
+        """Those that were looked at."""
+        return [split for split in ("training", "validation", "test") if split in self.stores or split in self.surveys]
+
     def reads_of(self, split: str) -> list[int]:
         """Reads of each class; ``(classes,)``."""
         assert self.labels is not None
+        if split in self.stores:
+            return [int(reads) for reads in self.stores[split].reads_per_class]
         columns = [survey.labelling.per_class for survey in self.surveys.get(split, [])]
         return [sum(column[index] for column in columns) for index in range(len(self.labels))]
 
 
 def _check(config: Config, max_reads: int | None) -> _Check:
     from metagene_classifier.reads.files import expand_inputs
+    from metagene_classifier.store.tokens import TokenStore
     from metagene_classifier.tokenization.survey import survey_file
-    from metagene_classifier.training.data import label_source, labels_of, tokenizer_of
+    from metagene_classifier.training.data import label_source, labels_of, store_named, tokenizer_of
 
     check = _Check(max_length=config.tokenizer.max_length)
     fitted = check.attempt(lambda: tokenizer_of(config, check.warnings.append))
@@ -98,15 +109,26 @@ def _check(config: Config, max_reads: int | None) -> _Check:
     asked = {"training": dataset.train_fasta, "validation": dataset.val_fasta, "test": dataset.test_fasta}
     if dataset.train_fasta is None:
         check.problems.append("no training reads: give --train-fasta, or set dataset.train_fasta")
-    files = {
-        split: check.attempt(lambda inputs=inputs: expand_inputs(inputs), split) or []  # type: ignore[misc]
-        for split, inputs in asked.items()
-        if inputs is not None
-    }
-    check.labels = check.attempt(lambda: labels_of(dataset, files.get("training", []))) or None
+    stores: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
+    for split, inputs in asked.items():
+        if inputs is None:
+            continue
+        named = None if split == "test" else check.attempt(partial(store_named, inputs), split)
+        if named is not None:
+            stores[split] = named
+        else:
+            files[split] = check.attempt(partial(expand_inputs, inputs), split) or []
+    if "training" in stores and dataset.mapping_tsv is None:
+        check.labels = check.attempt(lambda: TokenStore.open(stores["training"]).labels)
+    else:
+        check.labels = check.attempt(lambda: labels_of(dataset, files.get("training", []))) or None
     source = check.attempt(lambda: label_source(dataset))
     if check.labels is not None:
         _check_labels(check, config, check.labels)
+    for split, folder in stores.items():
+        if source is not None:
+            check.attempt(partial(_look_at_store, check, config, split, folder, source), split)
     for split, paths in files.items():
         check.surveys[split] = [
             survey_file(
@@ -120,10 +142,31 @@ def _check(config: Config, max_reads: int | None) -> _Check:
             for path in paths
         ]
         _check_split(check, config, split, source)
-    if check.labels is not None and check.surveys.get("training"):
+    if check.labels is not None and ("training" in check.stores or check.surveys.get("training")):
         _check_classes(check, check.labels)
     _check_validation(check, config, files)
     return check
+
+
+def _look_at_store(check: _Check, config: Config, split: str, folder: Path, source: LabelSource) -> None:
+    """A prepared store: whole, made with what the run asks for, and with no read that it would refuse."""
+    from metagene_classifier.batching.framing import framing_for
+    from metagene_classifier.store.preparing.request import PrepareRequest
+    from metagene_classifier.store.preparing.summary import warnings_of
+    from metagene_classifier.store.selection import Selection
+    from metagene_classifier.training.data import check_lengths, open_store
+
+    dataset, asked = config.dataset, config.tokenizer
+    if check.labels is None or check.tokenizer is None:
+        return
+    request = PrepareRequest([], check.labels, source, dataset.labels_from, dataset.strict_classes, check.tokenizer)
+    store = open_store(folder, request, split)
+    check.stores[split] = store
+    check.warnings.extend(f"{split}: {line}" for line in warnings_of(store))
+    framing = framing_for(
+        check.tokenizer, check.max_length, asked.window_overlap, first_only=asked.long_reads == "truncate"
+    )
+    check_lengths(split, Selection.of(store), framing, asked.long_reads, check.warnings)
 
 
 def _inputs(dataset: DatasetConfig) -> list[str]:
@@ -181,7 +224,7 @@ def _check_split(check: _Check, config: Config, split: str, source: LabelSource 
 
 
 def _check_classes(check: _Check, labels: Labels) -> None:
-    whole = all(survey.whole for survey in check.surveys["training"])
+    whole = all(survey.whole for survey in check.surveys.get("training", []))
     serious = check.problems if whole else check.warnings
     so_far = "" if whole else " (as far as the training reads were read)"
     train, validation = check.reads_of("training"), check.reads_of("validation")
@@ -229,11 +272,14 @@ def _lines(check: _Check, config: Config, max_reads: int | None) -> list[str]:
         )
     if check.labels is not None:
         lines.append(f"classes    {len(check.labels):,}{_from_mapping(config)}")
+    for split, store in check.stores.items():
+        lines += ["", f"== {split} reads", f"{store.folder}: a prepared store of {len(store):,} reads, "]
+        lines[-1] += f"{store.total_tokens:,} tokens, {store.longest:,} in the longest read"
     for split, surveys in check.surveys.items():
         lines += ["", f"== {split} reads"]
         for survey in surveys:
             lines += survey_lines(survey, check.max_length)
-    if check.labels is not None and check.surveys:
+    if check.labels is not None and (check.surveys or check.stores):
         lines += ["", "== classes", *_class_table(check, check.labels)]
     for title, found in (("to know", check.warnings), ("to mend", check.problems)):
         if found:
@@ -253,7 +299,7 @@ def _from_mapping(config: Config) -> str:
 
 
 def _class_table(check: _Check, labels: Labels) -> list[str]:
-    counts = {split: check.reads_of(split) for split in check.surveys}
+    counts = {split: check.reads_of(split) for split in check.splits}
     order = sorted(range(len(labels)), key=lambda index: [-counts[split][index] for split in counts])
     shown = order[:CLASSES_SHOWN]
     width = max(len("label"), *(len(labels.names[index]) for index in shown))
@@ -270,7 +316,7 @@ def _facts(check: _Check) -> dict[str, Any]:
     from metagene_classifier.tokenization.survey_text import survey_facts
 
     tokenizer, labels = check.tokenizer, check.labels
-    counts = {split: check.reads_of(split) for split in check.surveys} if labels is not None else {}
+    counts = {split: check.reads_of(split) for split in check.splits} if labels is not None else {}
     return {
         "would_start": not check.problems,
         "problems": check.problems,

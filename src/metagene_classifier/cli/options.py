@@ -30,8 +30,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Option: the key that it sets, and its help.
 _KEYS: dict[str, tuple[str, Any, str]] = {
-    "train-fasta": ("dataset.train_fasta", str, "Training reads: a file, or a folder of files."),
-    "val-fasta": ("dataset.val_fasta", str, "Validation reads."),
+    "train-fasta": ("dataset.train_fasta", str, "Training reads: a file, a folder, or a store of mgc prepare."),
+    "val-fasta": ("dataset.val_fasta", str, "Validation reads: as --train-fasta."),
     "test-fasta": ("dataset.test_fasta", str, "Test reads, for evaluate --split test."),
     "mapping-tsv": ("dataset.mapping_tsv", str, "Table of class_id, label_name and tax_id."),
     "labels-from": ("dataset.labels_from", str, "Where a read's class stands: header, tsv or filename."),

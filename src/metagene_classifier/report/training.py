@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 from metagene_classifier.config import ModelConfig
 from metagene_classifier.config_file import config_yaml
 from metagene_classifier.report.evaluation import write_evaluation
@@ -41,7 +39,7 @@ def write_training_report(output_dir: Path, result: TrainingResult, *, command: 
             "Model": str(result.model_folder),
             "Encoder": config.model.encoder_path,
             "Trained": _what_is_trained(facts),
-            "Training reads": f"{len(facts.data.train):,}",
+            "Training reads": _training_reads(facts),
             "Validation reads": f"{len(facts.data.validation):,}",
             "Steps": f"{facts.state.step:,} ({facts.state.finished})",
             "Best": f"step {facts.state.best_step:,}, {config.training.early_stopping.metric}",
@@ -61,8 +59,6 @@ def write_training_report(output_dir: Path, result: TrainingResult, *, command: 
 
 def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
     config, data, state = facts.config, facts.data, facts.state
-    training_reads = np.bincount(data.train.classes, minlength=len(data.labels))
-    validation_reads = np.bincount(data.validation.classes, minlength=len(data.labels))
     return ModelCardFacts(
         name=Path(config.training.output_dir).resolve().name,
         encoder=config.model.encoder_path,
@@ -75,12 +71,14 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         max_length_tokens=data.framing.max_length,
         classes=[
             CardClass(c.label, c.taxid, int(trained), int(validated))
-            for c, trained, validated in zip(data.labels.classes, training_reads, validation_reads, strict=True)
+            for c, trained, validated in zip(
+                data.labels.classes, data.order.reads_per_class, data.validation.reads_per_class, strict=True
+            )
         ],
         training_files=_as_list(config.dataset.train_fasta),
         validation_files=_as_list(config.dataset.val_fasta),
         steps=state.step,
-        epochs=state.epoch + state.reads_done / len(data.train),
+        epochs=state.epoch + state.reads_done / data.order.reads_per_epoch,
         reads_per_step=facts.reads_per_step,
         learning_rate=config.optimizer.lr,
         precision=config.training.precision,
@@ -91,6 +89,14 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         command=command,
         metrics=facts.metrics,
     )
+
+
+def _training_reads(facts: RunFacts) -> str:
+    data, sampling = facts.data, facts.config.dataset.sampling
+    if sampling == "natural":
+        return f"{len(data.train):,}"
+    word = sampling if isinstance(sampling, str) else f"at most {sampling.per_class:,} of a class"
+    return f"{len(data.train):,}, in each epoch {data.order.reads_per_epoch:,} of them ({word})"
 
 
 def _device(facts: RunFacts) -> str:

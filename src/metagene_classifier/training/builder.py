@@ -20,6 +20,7 @@ from metagene_classifier.model.dropout import TokenKeys
 from metagene_classifier.model.encoder import EncoderSource, WeightProbe, load_encoder, weight_probe
 from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization, quantization_of
+from metagene_classifier.model.sharding import shard_encoder
 
 __all__ = ["BuiltClassifier", "build_classifier", "set_training"]
 
@@ -44,6 +45,8 @@ def build_classifier(
         ConfigError: settings that do not go together.
         EncoderError: the encoder cannot be loaded.
     """
+    from accelerate import PartialState
+
     model = config.model
     learns = model.learns == "all"
     if model.init == "random" and model.lora.enabled:
@@ -61,10 +64,17 @@ def build_classifier(
         tell=tell,
     )
     source = EncoderSource(model.encoder_path, model.revision, model.init == "random", model.trust_remote_code)
+    sharded = config.training.parallel == "fsdp"
+    if sharded and learns and compute is torch.float16:
+        raise ConfigError(
+            "training.parallel: fsdp: an encoder that learns as a whole is not shared out in float16, which this card "
+            "would need: train adapters (model.lora), or use a card with bfloat16"
+        )
     encoder = load_encoder(
         source,
         dtype=weights,
-        device=device,
+        # What is to be shared out need not fit the device.
+        device=torch.device("cpu") if sharded else device,
         seed=config.seed,
         quantization="none" if model.quantization == "auto" else model.quantization,
         compute_dtype=compute,
@@ -76,8 +86,13 @@ def build_classifier(
             f"model.encoder_path: the weights of {model.encoder_path} are quantized to {quantization} and cannot "
             "learn: train adapters (model.lora.enabled: true), or name the encoder that it was made from"
         )
+    if sharded and quantization == "int8":
+        raise ConfigError(
+            f"training.parallel: fsdp: {model.encoder_path} is in int8, which cannot be shared out: use ddp"
+        )
     probe = weight_probe(encoder)
-    layout = choose_layout(encoder, config.training.layout, model.attention, compute, device)
+    if not sharded:
+        layout = choose_layout(encoder, config.training.layout, model.attention, compute, device)
     keys = TokenKeys()
     hidden_size = int(encoder.config.hidden_size)
     transformer = encoder
@@ -108,7 +123,13 @@ def build_classifier(
         dropout=model.dropout,
         keys=keys,
         compute_dtype=compute,
-    ).to(device)
+    )
+    if sharded:
+        PartialState(cpu=device.type == "cpu")  # which lets the ranks find one another
+        shard_encoder(classifier, device=device, encoder_learns=learns)
+        layout = choose_layout(classifier.encoder, config.training.layout, model.attention, compute, device)
+    else:
+        classifier.to(device)
     if config.training.torch_compile:
         transformer.compile(dynamic=True)
     return BuiltClassifier(classifier, layout, weights, quantization, probe)

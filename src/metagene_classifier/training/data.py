@@ -1,10 +1,13 @@
-"""What a run trains on: labels, and the token stores for training and validation."""
+"""What a run trains on: labels, and the reads of its stores for training and validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from metagene_classifier.batching.framing import Framing, framing_for
 from metagene_classifier.config import Config, DatasetConfig
@@ -13,13 +16,34 @@ from metagene_classifier.errors import ConfigError, DataError
 from metagene_classifier.hub import encoder_config_for
 from metagene_classifier.reads.files import expand_inputs
 from metagene_classifier.reads.headers import HeaderPattern
-from metagene_classifier.reads.labelled import LabelledRead, LabellingReport, LabelSource, labelled_reads
+from metagene_classifier.reads.labelled import LabelSource
 from metagene_classifier.reads.labels import Labels, infer_labels_from_files, read_label_table, read_mapping
-from metagene_classifier.store.tokens import StoreReport, TokenStore, build_store, split_store
+from metagene_classifier.store.bits import CHUNK_READS, Bits
+from metagene_classifier.store.facts import is_store
+from metagene_classifier.store.order import ReadOrder
+from metagene_classifier.store.preparing.cached import cached_store
+from metagene_classifier.store.preparing.pool import worker_count
+from metagene_classifier.store.preparing.prepare import check_same
+from metagene_classifier.store.preparing.request import PrepareRequest
+from metagene_classifier.store.preparing.summary import warnings_of
+from metagene_classifier.store.selection import Selection
+from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 
-__all__ = ["TrainingData", "label_source", "labels_of", "load_training_data", "tokenizer_of"]
+__all__ = [
+    "TrainingData",
+    "check_lengths",
+    "label_source",
+    "labels_of",
+    "load_training_data",
+    "open_store",
+    "store_named",
+    "tokenizer_of",
+]
+
+VALIDATION_VALUES = 2**28
+"""Class scores of the validation reads that are held at once, where ``dataset.max_val_reads`` says nothing: 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +53,7 @@ class TrainingData:
     Attributes:
         labels: the classes, in the order of the head's outputs.
         train: reads to learn from.
+        order: in which, and how often, every epoch takes them.
         validation: reads to choose the best model by; may be empty.
         tokenizer: the encoder's.
         framing: how tokens become segments.
@@ -36,15 +61,16 @@ class TrainingData:
     """
 
     labels: Labels
-    train: TokenStore
-    validation: TokenStore
+    train: Selection
+    order: ReadOrder
+    validation: Selection
     tokenizer: ReadTokenizer
     framing: Framing
     warnings: list[str] = field(default_factory=list)
 
 
 def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingData:
-    """Read, label, clean and tokenize a run's reads.
+    """Open a run's stores, or prepare its files into stores of the cache, and choose the reads that it takes.
 
     Raises:
         MgcError: anything in the configuration or the files that keeps training from starting.
@@ -53,36 +79,85 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
     if dataset.train_fasta is None:
         raise ConfigError("no training reads: give --train-fasta, or set dataset.train_fasta")
     tokenizer, max_length = tokenizer_of(config, tell)
-    framing = framing_for(tokenizer, max_length, config.tokenizer.window_overlap)
-    train_files = expand_inputs(dataset.train_fasta)
-    labels = labels_of(dataset, train_files)
+    cut = config.tokenizer.long_reads == "truncate"
+    framing = framing_for(tokenizer, max_length, config.tokenizer.window_overlap, first_only=cut)
+    stored = store_named(dataset.train_fasta)
+    files = [] if stored is not None else expand_inputs(dataset.train_fasta)
+    if stored is not None and dataset.mapping_tsv is None:
+        labels = TokenStore.open(stored).labels
+    else:
+        labels = labels_of(dataset, files)
     if config.model.num_classes not in ("auto", len(labels)):
         raise ConfigError(
             f"model.num_classes is {config.model.num_classes} and the mapping has {len(labels)} classes: "
             "set it to auto, or give the mapping that it was meant for"
         )
-    source = label_source(dataset)
-    warnings: list[str] = []
-
-    def load(files: Sequence[Path], what: str) -> TokenStore:
-        return _load_store(files, what, config, labels, source, tokenizer, framing, warnings, tell)
-
-    train = load(train_files, "training")
-    if dataset.val_fasta is not None:
-        validation = load(expand_inputs(dataset.val_fasta), "validation")
+    stores = _Stores(config, labels, label_source(dataset), tokenizer, tell)
+    store = stores.of("training", files, stored)
+    if dataset.val_fasta is None:
+        held_out = dataset.val_fraction
+        validation_store = store
     else:
-        train, validation = split_store(train, dataset.val_fraction, config.seed)
-        if len(validation):
-            warnings.append(
-                f"no validation reads were given: {len(validation):,} of the training reads are held out "
-                "(dataset.val_fraction), from the same regions of the genomes, so validation will look too good"
-            )
+        held_out = 0.0
+        named = store_named(dataset.val_fasta)
+        validation_store = stores.of("validation", [] if named else expand_inputs(dataset.val_fasta), named)
+    warnings = stores.warnings
+    train = Selection.of(
+        store, side="kept" if held_out else "all", fraction=held_out, seed=config.seed, max_reads=dataset.max_reads
+    )
+    most = dataset.max_val_reads or VALIDATION_VALUES // len(labels)
+    if dataset.val_fasta is None and not held_out:
+        validation = _none_of(store)
+    else:
+        validation = Selection.of(
+            validation_store,
+            side="held_out" if held_out else "all",
+            fraction=held_out,
+            seed=config.seed,
+            max_reads=most,
+        )
+    if held_out and len(validation):
+        warnings.append(
+            f"no validation reads were given: {len(validation):,} of the training reads are held out "
+            "(dataset.val_fraction), from the same regions of the genomes, so validation will look too good"
+        )
+    if dataset.max_val_reads is None and len(validation) == most:
+        warnings.append(
+            f"validation: {most:,} of the reads are drawn, whose scores for {len(labels):,} classes fill 1 GiB of "
+            "memory (dataset.max_val_reads)"
+        )
     if not len(train):
         raise DataError("no training reads are left after holding some out: give more reads or --val-fasta")
-    _check_classes(labels, train, validation, warnings)
+    for what, selection in (("training", train), ("validation", validation)):
+        check_lengths(what, selection, framing, config.tokenizer.long_reads, warnings)
+    _check_classes(labels, train, validation, drawn=dataset.max_reads is not None, warnings=warnings)
+    order = ReadOrder(
+        train,
+        sampling=dataset.sampling if isinstance(dataset.sampling, str) else dataset.sampling.per_class,
+        shuffle=dataset.shuffle,
+        buffer=dataset.shuffle_buffer,
+        seed=config.seed,
+    )
+    if len(train) < len(store) - (len(validation) if held_out else 0) or dataset.sampling != "natural":
+        tell(f"training on {len(train):,} reads, {order.reads_per_epoch:,} in an epoch")
     for line in warnings:
         tell(line)
-    return TrainingData(labels, train, validation, tokenizer, framing, warnings)
+    return TrainingData(labels, train, order, validation, tokenizer, framing, warnings)
+
+
+def store_named(reads: str | Sequence[str]) -> Path | None:
+    """The store's folder that is named where files of reads may be; ``None`` where files are.
+
+    Raises:
+        ConfigError: a store is named among others.
+    """
+    names = [reads] if isinstance(reads, str) else list(reads)
+    folders = [Path(name) for name in names if name != "-" and is_store(Path(name))]
+    if folders and len(names) > 1:
+        raise ConfigError(
+            f"{folders[0]} is a store, and a run reads one store alone: mgc prepare takes several files into one"
+        )
+    return folders[0] if folders else None
 
 
 def tokenizer_of(config: Config, tell: Callable[[str], None]) -> tuple[ReadTokenizer, int]:
@@ -143,58 +218,133 @@ def label_source(dataset: DatasetConfig) -> LabelSource:
     return LabelSource(pattern=HeaderPattern(dataset.header_regex))
 
 
-def _load_store(
-    files: Sequence[Path],
-    what: str,
-    config: Config,
-    labels: Labels,
-    source: LabelSource,
-    tokenizer: ReadTokenizer,
-    framing: Framing,
-    warnings: list[str],
-    tell: Callable[[str], None],
-) -> TokenStore:
-    labelling = LabellingReport()
-    filling = StoreReport()
-    reads = labelled_reads(files, labels, source, config.dataset.strict_classes, labelling)
+@dataclass
+class _Stores:
+    """The stores of a run: opened and checked where a folder is named, prepared in the cache where files are."""
 
-    def counted() -> Iterator[LabelledRead]:
-        with progress(unit="read", label=f"reading {what} reads") as bar:
-            for item in reads:
-                bar.update()
-                yield item
+    config: Config
+    labels: Labels
+    source: LabelSource
+    tokenizer: ReadTokenizer
+    tell: Callable[[str], None]
+    warnings: list[str] = field(default_factory=list)
 
-    store = build_store(
-        counted(),
-        tokenizer,
-        capacity=framing.capacity,
-        long_reads=config.tokenizer.long_reads,
-        report=filling,
-    )
-    tell(f"{what}: {len(store):,} reads of {len(labelling.classes_seen())} classes, {len(store.ids):,} tokens")
-    told = [filling.cleaning.summary(), *labelling.faults(source)]
-    if labelling.empty + filling.empty_reads:
-        told.append(f"{labelling.empty + filling.empty_reads:,} reads without a base skipped")
-    if filling.long_reads:
-        done = "windows of one are drawn in training and all are averaged in evaluation"
-        done = "cut" if config.tokenizer.long_reads == "truncate" else done
-        told.append(f"{filling.long_reads:,} reads of more than {framing.capacity} tokens: {done}")
-    warnings += [f"{what}: {line}" for line in told if line]
+    def of(self, what: str, files: list[Path], folder: Path | None) -> TokenStore:
+        dataset = self.config.dataset
+        request = PrepareRequest(
+            files=files,
+            labels=self.labels,
+            source=self.source,
+            labels_from=dataset.labels_from,
+            strict=dataset.strict_classes,
+            tokenizer=self.tokenizer,
+        )
+        if folder is None:
+            store = cached_store(request, workers=worker_count(dataset.prepare_workers), tell=self.tell)
+        else:
+            store = open_store(folder, request, what)
+        present = int(np.count_nonzero(store.reads_per_class))
+        self.tell(f"{what}: {len(store):,} reads of {present} classes, {store.total_tokens:,} tokens")
+        self.warnings += [f"{what}: {line}" for line in warnings_of(store)]
+        return store
+
+
+def open_store(folder: Path, request: PrepareRequest, what: str) -> TokenStore:
+    """Open a prepared store that a run names, and check it: what it was made with, and every byte of it.
+
+    Args:
+        folder: the store's.
+        request: what the run would have prepared; it names no files.
+        what: the reads, in a word.
+
+    Raises:
+        DataError: it is no whole store, was made with something else than the run asks for, or is damaged.
+    """
+    store = TokenStore.open(folder)
+    check_same(store, request)
+    _check_whole(store, what)
     return store
 
 
-def _check_classes(labels: Labels, train: TokenStore, validation: TokenStore, warnings: list[str]) -> None:
-    trained = set(train.classes.tolist())
-    unseen = sorted(set(validation.classes.tolist()) - trained)
-    if unseen:
+def _check_whole(store: TokenStore, what: str) -> None:
+    """Every byte of a store is read once before a run, by one process of a machine."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    total = sum(shard.bytes for shard in store.facts.shards)
+    with progress(total=total, unit="B", label=f"checking the {what} store") as bar:
+        damaged = store.damaged(seen=bar.update)
+    if damaged:
+        more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+        raise DataError(
+            f"{store.folder}: damaged: {', '.join(damaged[:5])}{more}: run the same mgc prepare again, which makes "
+            "damaged shards anew and leaves the others"
+        )
+
+
+def _none_of(store: TokenStore) -> Selection:
+    return Selection(store, Bits(len(store)), np.zeros(len(store.labels), np.int64), 0, 0)
+
+
+def check_lengths(what: str, selection: Selection, framing: Framing, long_reads: str, warnings: list[str]) -> None:
+    """Tell how many reads are longer than a segment, or refuse them; the store is scanned only where there are any.
+
+    Args:
+        what: the reads, in a word.
+        selection: those that are taken.
+        framing: of the run.
+        long_reads: ``tokenizer.long_reads``.
+        warnings: a line is added.
+
+    Raises:
+        DataError: there are some, and ``long_reads`` is ``error``.
+    """
+    capacity, store = framing.capacity, selection.store
+    if selection.longest <= capacity:
+        return
+    count, longest = 0, -1
+    for first in range(0, len(store), CHUNK_READS):
+        end = min(first + CHUNK_READS, len(store))
+        lengths = np.where(selection.mask(first, end), store.columns(first, end).lengths, 0)
+        count += int((lengths > capacity).sum())
+        if longest < 0 and int(lengths.max()) == selection.longest:
+            longest = first + int(lengths.argmax())
+    if long_reads == "error":
+        raise DataError(
+            f"{what}: {count:,} reads have more tokens than fit at once ({capacity}); the longest has "
+            f"{selection.longest:,}{_whereabouts(store, longest)} (tokenizer.long_reads: error): shorten them, or set "
+            "tokenizer.long_reads to window or truncate"
+        )
+    done = "cut" if framing.first_only else "windows of one are drawn in training and all are averaged in evaluation"
+    warnings.append(f"{what}: {count:,} reads of more than {capacity} tokens: {done}")
+
+
+def _whereabouts(store: TokenStore, read: int) -> str:
+    """Where a read stands, as far as the store knows."""
+    name = store.read_id(read)
+    if name is not None:
+        return f", {name}"
+    first = 0
+    for shard in store.facts.shards:
+        first += shard.reads
+        if read < first and shard.source.input < len(store.facts.inputs):
+            return f", in {store.facts.inputs[shard.source.input].path}"
+    return ""
+
+
+def _check_classes(
+    labels: Labels, train: Selection, validation: Selection, *, drawn: bool, warnings: list[str]
+) -> None:
+    trained = train.reads_per_class > 0
+    unseen = np.flatnonzero((validation.reads_per_class > 0) & ~trained).tolist()
+    if unseen and not drawn:
         names = ", ".join(labels.names[index] for index in unseen[:10])
         raise DataError(
             f"{len(unseen)} classes stand in the validation reads and never in the training reads: {names}"
             f"{' and more' if len(unseen) > 10 else ''}: take them out, or give training reads of them"
         )
-    if len(trained) < 2:
+    if np.count_nonzero(trained) < 2:
         raise DataError("the training reads are all of one class: a classifier needs two at least")
-    without = [labels.names[index] for index in range(len(labels)) if index not in trained]
+    without = [labels.names[index] for index in np.flatnonzero(~trained).tolist()]
     if without:
         more = f" and {len(without) - 5} more" if len(without) > 5 else ""
         warnings.append(f"classes without a training read, never to be called: {', '.join(without[:5])}{more}")

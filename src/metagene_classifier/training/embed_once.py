@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from metagene_classifier.errors import EncoderError, OutputError
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import TokenBudget, release
 from metagene_classifier.model.scoring import score_segments
-from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.embeddings import EmbeddingFiles, StoredEmbeddings, windows_of
 from metagene_classifier.training.interrupts import StopRequest
 
@@ -33,6 +33,7 @@ KIND = "embeddings"
 # Raised whenever the files of an entry, or how their values are made, change.
 FORMAT = 1
 SECONDS_BETWEEN_LOOKS = 0.5
+READS_AT_ONCE = 2**16  # whose tokens are hashed together
 # Where bitsandbytes' layers keep their weights besides.
 QUANTIZED_STATE = ("state", "quant_state")
 
@@ -78,12 +79,17 @@ class EmbeddingSource:
             "overlap": self.framing.overlap,
         }
 
-    def key(self, store: TokenStore) -> str:
+    def key(self, reads: Selection) -> str:
         """Of the embeddings of these reads. Their classes do not matter: reads with new labels need no new ones."""
-        digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode())
-        for part in (store.ids.astype(np.uint32), store.offsets):
-            digest.update(np.ascontiguousarray(part).data)
-        return digest.hexdigest()[:32]
+        store, numbers = reads.store, reads.numbers()
+        ids, lengths = hashlib.sha256(), hashlib.sha256()
+        for first in range(0, len(numbers), READS_AT_ONCE):
+            tokens = store.tokens_of(numbers[first : first + READS_AT_ONCE])
+            taken = [part[: self.framing.capacity] for part in tokens] if self.framing.first_only else tokens
+            ids.update(np.concatenate(taken).astype(np.uint32).data)
+            lengths.update(np.fromiter(map(len, taken), np.int64, len(taken)).data)
+        facts = json.dumps(self.facts, sort_keys=True).encode()
+        return hashlib.sha256(facts + ids.digest() + lengths.digest()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,11 @@ class Embedder:
     layout: Layout
     device: torch.device
 
-    def embed(self, store: TokenStore, reads: range, done: Callable[[int], None]) -> npt.NDArray[np.float32]:
+    def embed(self, reads: Sequence[npt.NDArray[Any]], done: Callable[[int], None]) -> npt.NDArray[np.float32]:
         """Embeddings of all windows of some reads, ``(windows, hidden)``.
 
         Args:
-            store: holds the reads.
-            reads: which.
+            reads: token ids of each, without special tokens.
             done: called after each micro-batch with the reads that began in it.
 
         Raises:
@@ -119,7 +124,7 @@ class Embedder:
             DeviceMemoryError: a single window does not fit in the device's memory.
         """
         framing = self.source.framing
-        pieces = [framing.segments(store.tokens(read)) for read in reads]
+        pieces = [framing.segments(tokens) for tokens in reads]
         is_first = np.concatenate([np.arange(len(piece)) == 0 for piece in pieces])
         values = score_segments(
             self.classifier.embed,
@@ -140,7 +145,7 @@ class Embedder:
 
 
 def embed_once(
-    sets: Mapping[str, TokenStore], embedder: Embedder, *, ranks: Any, tell: Callable[[str], None]
+    sets: Mapping[str, Selection], embedder: Embedder, *, ranks: Any, tell: Callable[[str], None]
 ) -> dict[str, StoredEmbeddings]:
     """The embeddings of all windows of all reads, from the disk as far as they are there.
 
@@ -161,9 +166,9 @@ def embed_once(
     """
     with ExitStack() as stack:
         files = {}
-        for what, store in sets.items():
-            if len(store):
-                files[what] = _open(what, store, embedder, ranks, tell)
+        for what, reads in sets.items():
+            if len(reads):
+                files[what] = _open(what, reads, embedder, ranks, tell)
                 stack.callback(files[what].close)
         ranks.wait_for_everyone()  # until every rank has looked for damage
         _check_space(files, tell)
@@ -195,14 +200,14 @@ def forget_weights(encoder: torch.nn.Module, device: torch.device) -> None:
     release(device)
 
 
-def _open(what: str, store: TokenStore, embedder: Embedder, ranks: Any, tell: Callable[[str], None]) -> EmbeddingFiles:
+def _open(what: str, reads: Selection, embedder: Embedder, ranks: Any, tell: Callable[[str], None]) -> EmbeddingFiles:
     source = embedder.source
-    windows = windows_of(store.lengths, source.framing)
+    windows = windows_of(reads.store.lengths_of(reads.numbers()), source.framing)
     folder = growing_entry(
         KIND,
-        source.key(store),
-        f"{len(store):,} {what} reads embedded by {source.encoder}, {source.pooling} pooling",
-        {**source.facts, "encoder": source.encoder, "reads": len(store), "windows": int(windows.first[-1])},
+        source.key(reads),
+        f"{len(reads):,} {what} reads embedded by {source.encoder}, {source.pooling} pooling",
+        {**source.facts, "encoder": source.encoder, "reads": len(reads), "windows": int(windows.first[-1])},
     )
     entry = EmbeddingFiles(folder, windows, embedder.hidden)
     if entry.damaged:
@@ -239,7 +244,7 @@ def _check_space(files: Mapping[str, EmbeddingFiles], tell: Callable[[str], None
 def _fill(
     entry: EmbeddingFiles,
     what: str,
-    store: TokenStore,
+    reads: Selection,
     embedder: Embedder,
     ranks: Any,
     stop: StopRequest,
@@ -249,13 +254,14 @@ def _fill(
     missing = entry.missing()
     if not missing:
         return
+    store, numbers = reads.store, reads.numbers()
     waiting = False
     started = time.monotonic()
     there = entry.reads - sum(len(entry.reads_of(block)) for block in missing)
     with progress(total=entry.reads, initial=there, unit="read", label=f"embedding {what} reads") as bar:
 
-        def step(reads: int) -> None:
-            bar.update(reads)
+        def step(begun: int) -> None:
+            bar.update(begun)
             if stop.asked_here:
                 raise KeyboardInterrupt
 
@@ -264,7 +270,9 @@ def _fill(
             for block in missing:
                 with entry.taken(block) as mine:
                     if mine:
-                        entry.write(block, embedder.embed(store, entry.reads_of(block), step))
+                        rows = entry.reads_of(block)
+                        tokens = store.tokens_of(numbers[rows.start : rows.stop])
+                        entry.write(block, embedder.embed(tokens, step))
                         made += 1
             missing = entry.missing()
             if missing and not made:

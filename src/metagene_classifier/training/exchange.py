@@ -6,14 +6,15 @@ leave the other ranks waiting for ever when memory runs out on one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from metagene_classifier.model.sharding import is_shard
 from metagene_classifier.training.steps import MicroBatchTooLarge
 
-__all__ = ["agree_on_failure", "share_weights", "sum_gradients"]
+__all__ = ["agree_on_failure", "clip_gradients", "share_weights", "sum_gradients"]
 
 # Gradients travel in pieces of this many values: few calls, and little memory beside them.
 PIECE = 2**25
@@ -31,10 +32,13 @@ def agree_on_failure(failure: MicroBatchTooLarge | None, accelerator: Any) -> Mi
 
 
 def sum_gradients(weights: Iterable[torch.nn.Parameter], accelerator: Any) -> None:
-    """Sum the gradients over the ranks; a rank without reads in the step adds nothing."""
+    """Sum the gradients over the ranks; a rank without reads in the step adds nothing.
+
+    Those of sharded weights have been summed as the backward pass came to them.
+    """
     if accelerator.num_processes == 1:
         return
-    for piece in _pieces(weights):
+    for piece in _pieces(weight for weight in weights if not is_shard(weight)):
         for weight in piece:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
@@ -46,11 +50,31 @@ def sum_gradients(weights: Iterable[torch.nn.Parameter], accelerator: Any) -> No
             gradient.copy_(summed.view_as(gradient))
 
 
+def clip_gradients(weights: Sequence[torch.nn.Parameter], most: float, accelerator: Any) -> None:
+    """Hold the norm of all gradients together to ``most``; of sharded weights the parts of all ranks count."""
+    if not any(is_shard(weight) for weight in weights):
+        accelerator.clip_grad_norm_(weights, most)
+        return
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    parts: list[Any] = [gradient for gradient in gradients if is_shard(gradient)]
+    squares = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    for part in parts:
+        squares += torch.linalg.vector_norm(part.to_local(), dtype=torch.float32).double() ** 2
+    torch.distributed.all_reduce(squares)
+    for gradient in gradients:
+        if not is_shard(gradient):
+            squares += torch.linalg.vector_norm(gradient, dtype=torch.float32).double() ** 2
+    factor = (most / (squares.sqrt() + 1e-6)).clamp(max=1.0).float()
+    for gradient in [*(part.to_local() for part in parts), *(one for one in gradients if not is_shard(one))]:
+        gradient.mul_(factor)
+
+
 def share_weights(weights: Iterable[torch.nn.Parameter], accelerator: Any) -> None:
-    """Let every rank begin with the first one's trained weights."""
+    """Let every rank begin with the first one's trained weights; sharded ones were read from the same files."""
     if accelerator.num_processes > 1:
         for weight in weights:
-            torch.distributed.broadcast(weight.data, src=0)
+            if not is_shard(weight):
+                torch.distributed.broadcast(weight.data, src=0)
 
 
 def _pieces(weights: Iterable[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:

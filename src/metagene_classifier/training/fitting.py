@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Literal
 
+import numpy as np
 import torch
 
+from metagene_classifier.batching.framing import Framing
 from metagene_classifier.config import Config
 from metagene_classifier.errors import ConfigError, EncoderError
 from metagene_classifier.hub import encoder_config_for
@@ -22,7 +24,10 @@ from metagene_classifier.memory.reserve import CONTEXT_BYTES
 from metagene_classifier.memory.shape import EncoderShape, encoder_shape
 from metagene_classifier.memory.units import parse_memory
 from metagene_classifier.model.quantization import quantization_in_files
+from metagene_classifier.store.bits import CHUNK_READS
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.data import TrainingData
+from metagene_classifier.training.parallel import ranks
 
 __all__ = ["UNPLANNED_TOKENS", "Fitted", "fit_to_device"]
 
@@ -86,7 +91,7 @@ def fit_to_device(
         return _unplanned(config, device, before)
     check_layers(model, shape)
     memory = _least_memory(device, config.training.memory_limit)
-    request, lengths = fit_request(config), lengths_of(data, padded=config.training.layout == "padded")
+    request, lengths = fit_request(config, ranks=ranks()), lengths_of(data, padded=config.training.layout == "padded")
     if in_files != "none" and request.quantization in ("auto", "none"):
         request = replace(request, quantization=in_files)
     step = step_facts(config, kind=memory.kind, bfloat16=memory.bfloat16, classes=len(data.labels))
@@ -118,6 +123,7 @@ def fit_to_device(
             gradient_checkpointing=choice.gradient_checkpointing,
             checkpoint_every=choice.checkpoint_every,
             checkpoint_offload=choice.checkpoint_offload,
+            parallel="fsdp" if choice.way.ranks > 1 else "ddp",
         ),
         max_tokens=choice.max_tokens,
         line=line.removeprefix("plan: "),
@@ -129,15 +135,24 @@ def lengths_of(data: TrainingData, *, padded: bool) -> Lengths:
     """How long the segments of a run's reads are, special tokens, and with ``padded`` padding, included."""
     if padded:
         return Lengths(longest=data.framing.max_length, mean=data.framing.max_length)
-    around = data.framing.max_length - data.framing.capacity
     longest, total, reads = 1, 0, 0
-    for store in (data.train, data.validation):
-        if len(store):
-            lengths = store.lengths.clip(max=data.framing.capacity) + around
-            longest = max(longest, int(lengths.max()))
-            total += int(lengths.sum())
-            reads += len(store)
+    for selection in (data.train, data.validation):
+        if len(selection):
+            longest = max(longest, int(data.framing.segment_tokens(np.array(selection.longest))))
+            total += _segment_tokens(selection, data.framing)
+            reads += len(selection)
     return Lengths(longest=longest, mean=max(1.0, total / max(reads, 1)))
+
+
+def _segment_tokens(selection: Selection, framing: Framing) -> int:
+    """Tokens of a segment of each read, summed; the store is scanned only where reads are longer than one."""
+    if selection.longest <= framing.capacity:
+        return selection.total_tokens + len(selection) * (framing.max_length - framing.capacity)
+    total, store = 0, selection.store
+    for first in range(0, len(store), CHUNK_READS):
+        end = min(first + CHUNK_READS, len(store))
+        total += int(framing.segment_tokens(store.columns(first, end).lengths[selection.mask(first, end)]).sum())
+    return total
 
 
 def _unplanned(config: Config, device: torch.device, before: int | None) -> Fitted:
@@ -150,6 +165,7 @@ def _unplanned(config: Config, device: torch.device, before: int | None) -> Fitt
             gradient_checkpointing=model.gradient_checkpointing is True,
             checkpoint_every=1 if model.checkpoint_every == "auto" else model.checkpoint_every,
             checkpoint_offload=model.checkpoint_offload is True,
+            parallel="fsdp" if config.training.parallel == "fsdp" and ranks() > 1 else "ddp",
         ),
         max_tokens=(before or UNPLANNED_TOKENS[device.type]) if asked == "auto" else asked,
         line="",
@@ -157,8 +173,9 @@ def _unplanned(config: Config, device: torch.device, before: int | None) -> Fitt
     )
 
 
-def _with(config: Config, **model: object) -> Config:
-    return config.model_copy(update={"model": config.model.model_copy(update=model)})
+def _with(config: Config, *, parallel: str = "ddp", **model: object) -> Config:
+    training = config.training.model_copy(update={"parallel": parallel})
+    return config.model_copy(update={"model": config.model.model_copy(update=model), "training": training})
 
 
 def _least_memory(device: torch.device, limit: str | None) -> DeviceMemory:
@@ -190,7 +207,9 @@ def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tok
     """The next way that takes less than the one that failed."""
     lengths = Lengths(longest=tokens, mean=tokens)
     failed = need_of(shape, choice.way, choice.facts, choice.memory, lengths, tokens)
-    free = FitRequest(request.learns, reads_per_step=request.reads_per_step)
+    free = FitRequest(
+        request.learns, reads_per_step=request.reads_per_step, ranks=request.ranks, parallel=request.parallel
+    )
     layers = shape.layers - choice.facts.freeze_layers
     for way in candidate_ways(free, layers, choice.memory, one_by_one=shape.exact):
         need = need_of(shape, way, choice.facts, choice.memory, lengths, tokens)
@@ -199,5 +218,6 @@ def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tok
             if way.checkpoint_every:
                 settings += ["model.gradient_checkpointing: true", f"model.checkpoint_every: {way.checkpoint_every}"]
             settings += ["model.checkpoint_offload: true"] if way.offload else []
+            settings += ["training.parallel: fsdp"] if way.ranks > choice.way.ranks else []
             return f"{way.words(choice.facts.compute)} takes less: set {', '.join(settings)} ('mgc plan' shows all)"
     return "nothing takes much less: use a shorter tokenizer.max_length or another card ('mgc plan' shows all)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.scoring import average_windows
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.embeddings import StoredEmbeddings
 from metagene_classifier.training.evaluation import score_in_blocks
-from metagene_classifier.training.steps import Objective, backward_micro_batches, read_keys
+from metagene_classifier.training.steps import Objective, backward_micro_batches
 
 __all__ = ["FromEmbeddings", "PooledBatch"]
 
@@ -56,33 +58,33 @@ class FromEmbeddings:
 
     Attributes:
         classifier: its head is on the accelerator's device; its encoder is never run.
-        train: embeddings of the reads to learn from.
-        classes: of those reads, ``(reads,)`` int32.
+        reads: to learn from.
+        train: their embeddings.
         validation: embeddings of the reads to choose the best model by.
         objective: the loss.
         budget: of a micro-batch.
-        seed: of dropout, and of the windows drawn from long reads.
         accelerator: does the backward pass.
     """
 
     classifier: ReadClassifier
+    reads: Selection
     train: StoredEmbeddings
-    classes: npt.NDArray[np.int32]
     validation: StoredEmbeddings
     objective: Objective
     budget: TokenBudget
-    seed: int
     accelerator: Any
 
-    def add_gradients(self, reads: npt.NDArray[np.int64], *, epoch: int, divisor: float) -> tuple[torch.Tensor, int]:
+    def add_gradients(
+        self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, divisor: float
+    ) -> tuple[torch.Tensor, int]:
         """Add the gradients of the reads' summed loss over ``divisor``; returns that loss, not divided, and tokens.
 
         Raises:
             MicroBatchTooLarge: memory ran out.
         """
-        keys = read_keys(reads, seed=self.seed, epoch=epoch)
-        places = self.train.windows.drawn(reads, keys)
-        classes = torch.from_numpy(self.classes[reads].astype(np.int64))
+        rows = np.searchsorted(self._numbers, reads)
+        places = self.train.windows.drawn(rows, keys)
+        classes = torch.from_numpy(self.reads.store.classes_of(reads).astype(np.int64))
         parts = (
             (
                 PooledBatch(torch.from_numpy(self.train.values[places[part]]), torch.from_numpy(keys[part])),
@@ -98,11 +100,20 @@ class FromEmbeddings:
             device=self.accelerator.device,
             accelerator=self.accelerator,
         )
-        return summed, int(self.train.windows.tokens[reads].sum())
+        return summed, int(self.train.windows.tokens[rows].sum())
 
     def validation_scores(self) -> npt.NDArray[np.float32]:
         """Class scores of the validation reads, ``(reads, classes)``, the same on every rank."""
-        return score_in_blocks(len(self.validation.windows.tokens), self._score, self.accelerator)
+        head = self.classifier.head
+        assert head is not None
+        return score_in_blocks(
+            self.validation.windows.counts, self._score, width=head.out_features, accelerator=self.accelerator
+        )
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """Of the reads in the store, in the order of their embeddings."""
+        return self.reads.numbers()
 
     def _score(self, reads: range) -> npt.NDArray[np.float32]:
         windows, device = self.validation.windows, self.accelerator.device

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from metagene_classifier.whole_files import whole_file
+
 __all__ = ["History", "trackers_for"]
 
 
@@ -15,22 +17,17 @@ class History:
 
     Args:
         path: the file; ``None`` on ranks that write none.
-        up_to_step: rows of later steps are dropped, since the run resumes before them; ``None`` starts anew.
+        keep: rows that are kept of the file, whatever was written behind them: a resumed run writes those again.
     """
 
-    def __init__(self, path: Path | None, up_to_step: int | None) -> None:
+    def __init__(self, path: Path | None, keep: int) -> None:
         self._path = path
         self.rows: list[dict[str, Any]] = []
-        if path is not None and up_to_step is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue  # the line that was being written when the run was killed
-                if row["step"] <= up_to_step:
-                    self.rows.append(row)
+        if path is not None and keep and path.exists():
+            self.rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:keep]]
         if path is not None:
-            path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+            with whole_file(path) as out:
+                out.write("".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row; it is on disk when this returns."""

@@ -16,17 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from metagene_classifier.batching.framing import Framing
 from metagene_classifier.console import progress
 from metagene_classifier.errors import MgcError
 from metagene_classifier.metrics.classification import ClassificationMetrics
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget, is_out_of_memory, release
 from metagene_classifier.model.saved import replace_folder
-from metagene_classifier.store.order import steps_of_epoch
-from metagene_classifier.training.exchange import agree_on_failure, sum_gradients
+from metagene_classifier.store.order import ReadOrder, steps_of_epoch
+from metagene_classifier.training.exchange import agree_on_failure, clip_gradients, sum_gradients
 from metagene_classifier.training.history import History
 from metagene_classifier.training.interrupts import StopRequest
+from metagene_classifier.training.shares import fair_shares
 from metagene_classifier.training.state import LossWindow, RunState, save_state
-from metagene_classifier.training.steps import MicroBatchTooLarge, Objective
+from metagene_classifier.training.steps import MicroBatchTooLarge, Objective, read_keys
 
 __all__ = ["ENDS_THAT_MOVE", "Loop", "LoopSettings", "Route", "TrainingDiverged"]
 
@@ -48,8 +50,15 @@ class Route(Protocol):
     def budget(self) -> TokenBudget:
         """Tokens in memory at once."""
 
-    def add_gradients(self, reads: npt.NDArray[np.int64], *, epoch: int, divisor: float) -> tuple[torch.Tensor, int]:
+    def add_gradients(
+        self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, divisor: float
+    ) -> tuple[torch.Tensor, int]:
         """Add the gradients of the reads' summed loss over ``divisor``; returns that loss, not divided, and tokens.
+
+        Args:
+            reads: their numbers in the store; ``(reads,)``.
+            keys: of each, for dropout and windows; ``(reads,)``.
+            divisor: of the loss.
 
         Raises:
             MicroBatchTooLarge: memory ran out.
@@ -98,10 +107,12 @@ class Loop:
         output_dir: where ``best/`` and ``last/`` are written.
         weights: those that learn.
         objective: the loss.
-        classes: of the training reads, ``(reads,)``.
+        order: of the training reads.
+        framing: how their tokens become segments.
         route: from a step's reads to their gradients.
         evaluate: scores the validation reads; ``None`` when there are none.
-        write_model: fills a new folder with the model as it is now, given its metrics.
+        write_model: fills a new folder with the model as it is now, given its metrics; without a folder, on a rank that
+            does not write, it gives its part of what is sharded.
         tell: called with lines for the user.
     """
 
@@ -112,10 +123,11 @@ class Loop:
     optimizer: Any
     scheduler: Any
     objective: Objective
-    classes: npt.NDArray[np.int32]
+    order: ReadOrder
+    framing: Framing
     route: Route
     evaluate: Callable[[], ClassificationMetrics] | None
-    write_model: Callable[[Path, ClassificationMetrics | None], None]
+    write_model: Callable[[Path | None, ClassificationMetrics | None], None]
     state: RunState
     history: History
     tell: Callable[[str], None]
@@ -145,14 +157,8 @@ class Loop:
     def _run_epoch(self, bar: Any) -> None:
         state, settings = self.state, self.settings
         self.last_metrics = None  # those of the epoch before say nothing of the weights to come
-        steps = steps_of_epoch(
-            len(self.classes),
-            settings.reads_per_step,
-            seed=settings.seed,
-            epoch=state.epoch,
-            reads_done=state.reads_done,
-        )
-        for reads in steps:
+        order = self.order.epoch(state.epoch)
+        for reads in steps_of_epoch(order, settings.reads_per_step, state.reads_done):
             if state.step >= settings.total_steps:
                 break
             started = time.monotonic()
@@ -172,15 +178,18 @@ class Loop:
             if every and state.step % every == 0 and state.step < settings.total_steps:
                 self._save_last()
 
-    def _step(self, reads: npt.NDArray[Any]) -> tuple[torch.Tensor, int]:
+    def _step(self, reads: npt.NDArray[np.int64]) -> tuple[torch.Tensor, int]:
         """One optimizer step over ``reads`` (of all ranks); returns its mean loss and this rank's tokens."""
-        accelerator = self.accelerator
-        weight = self.objective.weight_of(self.classes[reads])
-        mine = reads[accelerator.process_index :: accelerator.num_processes]
-        summed, tokens = self._gradients(mine, weight)
+        accelerator, store, state = self.accelerator, self.order.selection.store, self.state
+        weight = self.objective.weight_of(store.classes_of(reads))
+        places = np.arange(state.reads_done, state.reads_done + len(reads))
+        keys = read_keys(places, seed=self.settings.seed, epoch=state.epoch)
+        tokens_of_reads = self.framing.segment_tokens(store.lengths_of(reads))
+        mine = fair_shares(tokens_of_reads, accelerator.num_processes)[accelerator.process_index]
+        summed, tokens = self._gradients(reads[mine], keys[mine], weight)
         try:
             sum_gradients(self.weights, accelerator)
-            accelerator.clip_grad_norm_(self.weights, self.settings.max_grad_norm)
+            clip_gradients(self.weights, self.settings.max_grad_norm, accelerator)
             self.optimizer.step()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -193,31 +202,30 @@ class Loop:
         self.optimizer.zero_grad()
         return accelerator.reduce(summed, "sum") / weight, tokens
 
-    def _gradients(self, reads: npt.NDArray[np.int64], divisor: float) -> tuple[torch.Tensor, int]:
+    def _gradients(
+        self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], divisor: float
+    ) -> tuple[torch.Tensor, int]:
         """Gradients of this rank's reads. When memory runs out on any rank, all begin the step again with less."""
-        device = self.accelerator.device
-        random = torch.random.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        accelerator, device = self.accelerator, self.accelerator.device
         while True:
+            # The encoder's own dropout, where it has any, draws from torch's generators.
+            torch.manual_seed(_seed_of_step(self.settings.seed, self.state.step, accelerator.process_index))
             done, failure = None, None
             try:
-                done = self.route.add_gradients(reads, epoch=self.state.epoch, divisor=divisor)
+                done = self.route.add_gradients(reads, keys, divisor=divisor)
             except MicroBatchTooLarge as error:
                 failure = MicroBatchTooLarge(error.tokens, error.segments)  # without the frames that it went through
-            failure = agree_on_failure(failure, self.accelerator)
+            failure = agree_on_failure(failure, accelerator)
             if failure is None and done is not None:
-                if self.accelerator.scaler is not None:
+                if accelerator.scaler is not None:
                     # A rank without reads has scaled no loss yet, and could not scale its gradients back.
-                    self.accelerator.scaler.scale(torch.zeros((), device=device))
+                    accelerator.scaler.scale(torch.zeros((), device=device))
                 return done
             assert failure is not None
             done = None
             self.optimizer.zero_grad()
             release(device)
             self.route.budget.shrink(failure.tokens, failure.segments)
-            # The encoder's own dropout, where it has any, draws from torch's generators.
-            torch.random.set_rng_state(random[0])
-            if random[1] is not None:
-                torch.cuda.set_rng_state(random[1], device)
 
     def _log(self) -> dict[str, Any]:
         window, self.window = self.window, LossWindow()
@@ -243,7 +251,7 @@ class Loop:
         self.accelerator.log(figures, step=row["step"])
 
     def _epochs_done(self) -> float:
-        return self.state.epoch + self.state.reads_done / len(self.classes)
+        return self.state.epoch + self.state.reads_done / self.order.reads_per_epoch
 
     def _end_of_epoch(self) -> None:
         state, settings = self.state, self.settings
@@ -260,7 +268,8 @@ class Loop:
             self._record_validation(metrics, gained)
             if settings.patience is not None and state.without_gain >= settings.patience and not state.finished:
                 state.finished = f"{settings.metric} has not improved for {settings.patience} evaluations"
-        if state.reads_done >= len(self.classes):  # otherwise max_steps ended it, and more steps go on within it
+        # Otherwise max_steps ended it, and more steps go on within it.
+        if state.reads_done >= self.order.reads_per_epoch:
             state.epoch += 1
             state.reads_done = 0
         if gained and settings.save_best:
@@ -279,6 +288,7 @@ class Loop:
         )
 
     def _save_last(self) -> None:
+        self.state.rows = len(self.history.rows)
         self._save("last", with_state=True)
 
     def _save(self, name: str, *, with_state: bool = False) -> None:
@@ -286,15 +296,21 @@ class Loop:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             replace_folder(self.output_dir / name, lambda folder: self._write(folder, with_state))
+        else:
+            self._write(None, with_state)
         accelerator.wait_for_everyone()
 
-    def _write(self, folder: Path, with_state: bool) -> None:
+    def _write(self, folder: Path | None, with_state: bool) -> None:
         self.write_model(folder, self.last_metrics)
         if with_state:
             save_state(folder, self.state, self.window, self.optimizer, self.scheduler, self.accelerator)
 
     def _bar(self) -> Any:
         return progress(total=self.settings.total_steps, initial=self.state.step, unit="step", label="training")
+
+
+def _seed_of_step(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
 def _value_of(metrics: ClassificationMetrics, name: str) -> float:

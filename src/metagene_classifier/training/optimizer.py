@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 
 from metagene_classifier.errors import ConfigError
+from metagene_classifier.model.sharding import is_shard, shard_like, whole
 
-__all__ = ["check_optimizer", "make_optimizer", "page_state"]
+__all__ = ["check_optimizer", "make_optimizer", "optimizer_in_parts", "page_state", "whole_optimizer"]
 
 OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 
@@ -50,6 +52,9 @@ def make_optimizer(
     """
     settings: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
     if name == "adamw":
+        if any(is_shard(weight) for weight in weights):
+            # One weight after another: no kernel takes parts and whole weights together.
+            return torch.optim.AdamW(weights, **settings, foreach=False)
         # In one kernel: the other ways make a copy as large as all gradients in passing.
         return torch.optim.AdamW(weights, **settings, fused=True)
     if name == "paged_adamw_8bit":
@@ -74,3 +79,37 @@ def page_state(optimizer: Any) -> None:
                 paged = optimizer.get_state_buffer(weight, dtype=state[name].dtype)
                 paged.copy_(state[name])
                 state[name] = paged
+
+
+def whole_optimizer(optimizer: Any, *, keep: bool) -> dict[str, Any]:
+    """An optimizer's state with the parts of all ranks put together, in the host's memory.
+
+    Args:
+        optimizer: where its weights are sharded, all ranks have to call this.
+        keep: whether this rank wants the state; it gives its parts either way.
+    """
+    saved: dict[str, Any] = optimizer.state_dict()
+    state: dict[int, dict[str, Any]] = {}
+    for number, one in saved["state"].items():
+        for name, value in one.items():
+            together = whole(value) if is_shard(value) else value
+            if keep:
+                state.setdefault(number, {})[name] = together
+    return {**saved, "state": state}
+
+
+def optimizer_in_parts(saved: dict[str, Any], weights: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """A whole optimizer's state as it belongs to these weights: of sharded ones this rank's part.
+
+    Args:
+        saved: as :func:`whole_optimizer` gave it, on any number of ranks.
+        weights: in the optimizer's order.
+    """
+    state = {
+        number: {
+            name: shard_like(value, weights[number]) if isinstance(value, torch.Tensor) else value
+            for name, value in one.items()
+        }
+        for number, one in saved["state"].items()
+    }
+    return {**saved, "state": state}

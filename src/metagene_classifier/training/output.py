@@ -12,6 +12,8 @@ from metagene_classifier.config import Config
 from metagene_classifier.config_file import config_yaml, load_config
 from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import ConfigError, OutputError
+from metagene_classifier.model.saved import recover_folder
+from metagene_classifier.training.parallel import ranks
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
@@ -21,7 +23,10 @@ CONFIG_FILE = "config.yaml"
 # What was chosen and may change with the device, while the configuration says "auto".
 PLAN_FILE = "plan.json"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
-RUN_ENTRIES = ("best", "last", "history.jsonl", "validation", "tensorboard", CONFIG_FILE, PLAN_FILE)
+RUN_ENTRIES = (
+    *(name + end for name in ("best", "last") for end in ("", ".old", ".partial")),
+    *("history.jsonl", "validation", "tensorboard", CONFIG_FILE, PLAN_FILE),
+)
 # Keys that may differ between a run and its resumption: they never change what is learned, or only how long.
 FREE_KEYS = (
     "device",
@@ -36,12 +41,18 @@ FREE_KEYS = (
     "training.memory_limit",
     "training.max_tokens",
     "training.layout",
+    "training.parallel",
     "training.output_dir",
     "training.checkpoint",
     "training.early_stopping.patience",
     "training.early_stopping.enabled",
     "dataset.test_fasta",
+    "dataset.prepare_workers",
 )
+
+
+# Keys that may differ where a step has as many reads as before, since another number of ranks shares them.
+STEP_KEYS = ("training.batch_size", "training.grad_accum_steps")
 
 
 def check_output_dir(
@@ -60,6 +71,8 @@ def check_output_dir(
     if output_dir.exists() and not output_dir.is_dir():
         raise OutputError(f"training.output_dir: {output_dir} is a file: name a folder")
     if resume:
+        for name in ("last", "best"):
+            recover_folder(output_dir / name)
         if not (output_dir / "last" / STATE_FILE).is_file():
             raise OutputError(f"{output_dir} holds no run to resume: leave --resume out to start one")
         _check_same_config(output_dir / CONFIG_FILE, config, tell)
@@ -90,11 +103,20 @@ def with_quantization(config: Config, chosen: str) -> Config:
 
 def tokens_before(output_dir: Path) -> int | None:
     """Tokens of a micro-batch in a run that is resumed; ``None`` where that is not known."""
+    return _planned(output_dir, "max_tokens")
+
+
+def _planned(output_dir: Path, name: str) -> int | None:
     try:
-        found = json.loads((output_dir / PLAN_FILE).read_text(encoding="utf-8"))["max_tokens"]
+        found = json.loads((output_dir / PLAN_FILE).read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, int) and found > 0 else None
+
+
+def _reads_per_step(config: Config) -> int:
+    """Of an optimizer step, over all ranks."""
+    return config.training.batch_size * config.training.grad_accum_steps * ranks()
 
 
 def begin_output_dir(output_dir: Path, config: Config, *, max_tokens: int, resume: bool) -> None:
@@ -116,7 +138,7 @@ def begin_output_dir(output_dir: Path, config: Config, *, max_tokens: int, resum
     with whole_file(output_dir / CONFIG_FILE) as out:
         out.write(config_yaml(config))
     with whole_file(output_dir / PLAN_FILE) as out:
-        out.write(json.dumps({"max_tokens": max_tokens}) + "\n")
+        out.write(json.dumps({"max_tokens": max_tokens, "reads_per_step": _reads_per_step(config)}) + "\n")
 
 
 def _entries(output_dir: Path) -> list[str]:
@@ -128,7 +150,9 @@ def _check_same_config(path: Path, config: Config, tell: Callable[[str], None]) 
     before = _flat(resumed_config(path.parent, load_config(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     changed = [key for key in now if before.get(key) != now[key]]
-    bound = [key for key in changed if not any(key == free or key.startswith(free + ".") for free in FREE_KEYS)]
+    same_step = _planned(path.parent, "reads_per_step") == _reads_per_step(config)
+    may_change = FREE_KEYS + (STEP_KEYS if same_step else ())
+    bound = [key for key in changed if not any(key == free or key.startswith(free + ".") for free in may_change)]
     if bound:
         differences = ", ".join(f"{key} was {before.get(key)!r} and is {now[key]!r}" for key in bound[:5])
         raise ConfigError(f"cannot resume with another configuration than the run's own ({path}): {differences}")

@@ -19,10 +19,11 @@ from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.devices import choose_device, dtype_name, own_device
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.saved import restore_weights, save_model
-from metagene_classifier.model.scoring import probabilities_of
+from metagene_classifier.model.sharding import is_sharded, save_encoder
 from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
 from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.embeddings import StoredEmbeddings
+from metagene_classifier.training.evaluation import to_probabilities
 from metagene_classifier.training.exchange import share_weights
 from metagene_classifier.training.fitting import fit_to_device
 from metagene_classifier.training.from_embeddings import FromEmbeddings
@@ -37,6 +38,7 @@ from metagene_classifier.training.output import (
     tokens_before,
     with_quantization,
 )
+from metagene_classifier.training.parallel import AllAlike, check_parallel, one_line_of_a_lost_rank
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
@@ -78,6 +80,7 @@ class TrainingResult:
     facts: RunFacts
 
 
+@one_line_of_a_lost_rank
 def train(
     config: Config,
     *,
@@ -104,6 +107,7 @@ def train(
     output_dir = Path(config.training.output_dir)
     if config.model.device_map is not None:
         raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
+    check_parallel(config)
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
     before, begun = None, resume and config.model.quantization == "auto"
     if resume:
@@ -193,7 +197,7 @@ def _make_loop(
 ) -> Loop:
     config, data, classifier, output_dir = run.config, run.data, run.built.classifier, run.output_dir
     state, saved = _start_or_resume(classifier, data, output_dir / "last", resume)
-    settings = loop_settings(config, data, accelerator)
+    settings = loop_settings(config, data, state, accelerator)
     if state.finished in ENDS_THAT_MOVE and state.step < settings.total_steps:
         state.finished = ""  # the run was given more epochs or steps
     weights = [weight for weight in classifier.parameters() if weight.requires_grad]
@@ -225,11 +229,14 @@ def _make_loop(
         classifier.eval()
         scores = route.validation_scores()
         set_training(classifier, config.model.freeze)
-        return classification_metrics(
-            data.validation.classes, probabilities_of(scores), data.labels.names, compute_auroc=compute_auroc
-        )
+        truth = data.validation.store.classes_of(data.validation.numbers())
+        return classification_metrics(truth, to_probabilities(scores), data.labels.names, compute_auroc=compute_auroc)
 
-    def write_model(folder: Path, metrics: ClassificationMetrics | None) -> None:
+    def write_model(folder: Path | None, metrics: ClassificationMetrics | None) -> None:
+        if folder is None:
+            if config.model.learns == "all" and is_sharded(classifier):
+                save_encoder(classifier.transformer, None)
+            return
         save_model(folder, classifier, data.tokenizer, describe(config, data, run.built))
         write_card(folder, run.facts(state, settings.reads_per_step, metrics))
 
@@ -242,12 +249,13 @@ def _make_loop(
         optimizer=prepared_optimizer,
         scheduler=scheduler,
         objective=run.objective,
-        classes=data.train.classes,
+        order=data.order,
+        framing=data.framing,
         route=route,
         evaluate=evaluate if len(data.validation) else None,
         write_model=write_model,
         state=state,
-        history=History(output_dir / "history.jsonl" if is_first_rank() else None, state.step if resume else None),
+        history=History(output_dir / "history.jsonl" if is_first_rank() else None, state.rows),
         tell=tell,
         window=window,
     )
@@ -258,12 +266,11 @@ def _route(run: _Run, accelerator: Any) -> Route:
     if run.embeddings is not None:
         return FromEmbeddings(
             classifier=classifier,
+            reads=data.train,
             train=run.embeddings["training"],
-            classes=data.train.classes,
             validation=run.embeddings["validation"],
             objective=run.objective,
             budget=run.budget,
-            seed=run.config.seed,
             accelerator=accelerator,
         )
     return ThroughEncoder(
@@ -274,8 +281,8 @@ def _route(run: _Run, accelerator: Any) -> Route:
         objective=run.objective,
         budget=run.budget,
         layout=run.built.layout,
-        seed=run.config.seed,
         accelerator=accelerator,
+        alike=AllAlike(classifier, data.framing, run.built.layout, accelerator) if is_sharded(classifier) else None,
     )
 
 
@@ -290,7 +297,7 @@ def _start_or_resume(
     fingerprints = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
     if not resume:
         return RunState(data=fingerprints), {}
-    state, saved = load_state(last)
+    state, saved = load_state(last, mapped=is_sharded(classifier))
     changed = [name for name, value in fingerprints.items() if state.data.get(name) != value]
     if changed:
         raise DataError(

@@ -19,23 +19,30 @@ from metagene_classifier.model.description import (
     TokenizerFacts,
 )
 from metagene_classifier.model.devices import dtype_name
-from metagene_classifier.store.order import planned_steps
+from metagene_classifier.store.order import steps_per_epoch
 from metagene_classifier.training.builder import BuiltClassifier
 from metagene_classifier.training.data import TrainingData
 from metagene_classifier.training.loop import LoopSettings
+from metagene_classifier.training.state import RunState
 from metagene_classifier.training.steps import Objective, balanced_weights
 
-__all__ = ["describe", "loop_settings", "objective_of"]
+__all__ = ["describe", "loop_settings", "objective_of", "total_steps"]
 
 
-def loop_settings(config: Config, data: TrainingData, accelerator: Any) -> LoopSettings:
-    """The values that the loop acts on."""
+def loop_settings(config: Config, data: TrainingData, state: RunState, accelerator: Any) -> LoopSettings:
+    """The values that the loop acts on, from where ``state`` stands."""
     training = config.training
     stopping = training.early_stopping
     reads_per_step = training.batch_size * training.grad_accum_steps * accelerator.num_processes
     return LoopSettings(
         reads_per_step=reads_per_step,
-        total_steps=planned_steps(len(data.train), reads_per_step, training.max_epochs, training.max_steps),
+        total_steps=total_steps(
+            state,
+            data.order.reads_per_epoch,
+            reads_per_step,
+            max_epochs=training.max_epochs,
+            max_steps=training.max_steps,
+        ),
         max_epochs=training.max_epochs,
         max_grad_norm=training.max_grad_norm,
         log_interval=config.logging.log_interval,
@@ -48,6 +55,20 @@ def loop_settings(config: Config, data: TrainingData, accelerator: Any) -> LoopS
     )
 
 
+def total_steps(
+    state: RunState, reads_per_epoch: int, reads_per_step: int, *, max_epochs: int, max_steps: int | None
+) -> int:
+    """Steps that a run will have taken at its end: those behind it, and those that the reads to come still make.
+
+    A run that goes on with another number of ranks takes other steps from there, so they cannot be counted from its
+    beginning.
+    """
+    left = steps_per_epoch(reads_per_epoch, reads_per_step) * (max_epochs - state.epoch - 1)
+    left += steps_per_epoch(reads_per_epoch - state.reads_done, reads_per_step)
+    steps = state.step + max(left, 0)
+    return min(steps, max_steps) if max_steps is not None else steps
+
+
 def objective_of(config: Config, data: TrainingData) -> Objective:
     """The loss.
 
@@ -58,7 +79,7 @@ def objective_of(config: Config, data: TrainingData) -> Objective:
     if asked is None:
         return Objective(None, config.loss.label_smoothing)
     if asked == "balanced":
-        return Objective(balanced_weights(data.train.classes, len(data.labels)), config.loss.label_smoothing)
+        return Objective(balanced_weights(data.order.reads_per_class), config.loss.label_smoothing)
     names = data.labels.names
     unknown = [name for name in asked if name not in names]
     if unknown:
@@ -79,7 +100,7 @@ def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> Mode
             name=lasting_name(model.encoder_path),
             revision=getattr(facts, "_commit_hash", None) or model.revision,
             stored=learns,
-            architecture=type(built.classifier.transformer).__name__,
+            architecture=type(built.classifier.transformer).__name__.removeprefix("FSDP"),
             hidden_size=facts.hidden_size,
             vocab_size=facts.vocab_size,
             quantization=built.quantization,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from metagene_classifier.errors import ModelFolderError
-from metagene_classifier.training.optimizer import page_state
+from metagene_classifier.training.optimizer import optimizer_in_parts, page_state, whole_optimizer
 
 __all__ = ["STATE_FILE", "LossWindow", "RunState", "load_state", "restore_optimization", "save_state"]
 
@@ -18,12 +18,14 @@ STATE_FILE = "training_state.pt"
 
 @dataclass
 class RunState:
-    """Counters of a run; together with (seed, epoch) they say which reads are still to come.
+    """Counters of a run; together with the seed they say which reads are still to come, and what they draw.
 
     Attributes:
         epoch: the epoch under way, from 0.
-        reads_done: reads of this epoch that steps have covered, over all ranks.
+        reads_done: places of this epoch's order that steps have covered, over all ranks: a run may go on with another
+            number of ranks, and every read is still met as often as its epoch has it.
         step: optimizer steps taken.
+        rows: of ``history.jsonl`` that were written by then.
         best: best value of the metric so far.
         best_step: the step that gave it.
         without_gain: evaluations since.
@@ -35,6 +37,7 @@ class RunState:
     epoch: int = 0
     reads_done: int = 0
     step: int = 0
+    rows: int = 0
     best: float | None = None
     best_step: int = 0
     without_gain: int = 0
@@ -70,43 +73,50 @@ class LossWindow:
 
 
 def save_state(
-    folder: Path, state: RunState, window: LossWindow, optimizer: Any, scheduler: Any, accelerator: Any
+    folder: Path | None, state: RunState, window: LossWindow, optimizer: Any, scheduler: Any, accelerator: Any
 ) -> None:
-    """Write counters, and the state of optimizer, schedule and the like, as plain tensors and numbers."""
+    """Write counters, and the state of optimizer, schedule and the like, as plain tensors and numbers.
+
+    All ranks call this; those that do not write, without a folder, give their parts of what is sharded.
+    """
+    of_optimizer = whole_optimizer(optimizer, keep=folder is not None)
+    if folder is None:
+        return
     parts = {
         "counters": asdict(state),
         "window": window.as_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": of_optimizer,
         "scheduler": scheduler.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},
-        # The encoder's own dropout, where it has any, draws from torch's generators.
-        "random": {"cpu": torch.random.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
     }
     torch.save(parts, folder / STATE_FILE)
 
 
 def restore_optimization(saved: dict[str, Any], optimizer: Any, scheduler: Any, accelerator: Any) -> LossWindow:
     """Put the parts that :func:`load_state` read back where they were; returns the sums since the last log row."""
-    optimizer.load_state_dict(saved["optimizer"])
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    optimizer.load_state_dict(optimizer_in_parts(saved["optimizer"], weights))
     page_state(optimizer)
     scheduler.load_state_dict(saved["scheduler"])
     if accelerator.scaler is not None and saved["scaler"]:
         accelerator.scaler.load_state_dict(saved["scaler"])
-    torch.random.set_rng_state(saved["random"]["cpu"])
-    if len(saved["random"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(saved["random"]["cuda"])
     return LossWindow(**saved["window"])
 
 
-def load_state(folder: Path) -> tuple[RunState, dict[str, Any]]:
+def load_state(folder: Path, *, mapped: bool = False) -> tuple[RunState, dict[str, Any]]:
     """Counters and the other parts that :func:`save_state` wrote.
+
+    Args:
+        folder: where they are.
+        mapped: read tensors as they are used, not at once: for ranks that take a part each.
 
     Raises:
         ModelFolderError: the file is missing or damaged.
     """
     path = folder / STATE_FILE
     try:
-        parts = torch.load(path, map_location="cpu", weights_only=True)
+        # A file that is mapped is read as its tensors are used: of what is sharded, each rank reads its part.
+        parts = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         return RunState(**parts.pop("counters")), parts
     except FileNotFoundError as error:
         raise ModelFolderError(f"{folder} holds no {STATE_FILE}: there is nothing to resume from") from error

@@ -15,7 +15,7 @@ from metagene_classifier.batching.batch import TokenBatch, collate
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout, split_into_micro_batches
 from metagene_classifier.model.out_of_memory import is_out_of_memory
-from metagene_classifier.store.scatter import scatter
+from metagene_classifier.store.scatter import GOLDEN, scatter
 from metagene_classifier.store.tokens import TokenStore
 
 __all__ = [
@@ -95,7 +95,7 @@ class StepReads:
 
     Attributes:
         segments: token ids, special tokens included.
-        keys: of each read in this epoch; dropout and windows derive from them. ``(reads,)`` int64.
+        keys: of each read in this step; dropout and windows derive from them. ``(reads,)`` int64.
         classes: ``(reads,)`` int32.
     """
 
@@ -104,26 +104,27 @@ class StepReads:
     classes: npt.NDArray[np.int32]
 
 
-def read_keys(reads: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """A number for each read that is its own in this epoch, whatever batch or rank it falls to; never negative."""
+def read_keys(places: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """A number for each place in an epoch's order that is its own, whatever batch or rank it falls to; never negative.
+
+    A read that sampling repeats stands at several places, and gets other dropout and another window at each.
+    """
     base = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    values = scatter(reads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base)
+    values = scatter(places.astype(np.uint64) * GOLDEN + base)
     keys: npt.NDArray[np.int64] = (values >> np.uint64(1)).astype(np.int64)
     return keys
 
 
 def step_segments(
-    store: TokenStore, reads: npt.NDArray[np.int64], framing: Framing, *, seed: int, epoch: int
+    store: TokenStore, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], framing: Framing
 ) -> StepReads:
-    """Take the reads of a step from the store. Of a long read one window is drawn, another in each epoch."""
-    keys = read_keys(reads, seed=seed, epoch=epoch)
+    """Take the reads of a step from the store. Of a long read its key draws one window, another in each epoch."""
     segments = []
-    for read, key in zip(reads.tolist(), keys.tolist(), strict=True):
-        tokens = store.tokens(read)
+    for tokens, key in zip(store.tokens_of(reads), keys.tolist(), strict=True):
         windows = framing.windows(len(tokens))
         start = int(framing.starts(len(tokens))[key % windows]) if windows > 1 else 0
         segments.append(framing.frame(tokens, start))
-    return StepReads(segments, keys, store.classes[reads])
+    return StepReads(segments, keys, store.classes_of(reads))
 
 
 def micro_batches_of(
@@ -146,10 +147,10 @@ def micro_batches_of(
     return parts
 
 
-def balanced_weights(classes: npt.NDArray[np.int32], count: int) -> torch.Tensor:
+def balanced_weights(reads_per_class: npt.NDArray[np.int64]) -> torch.Tensor:
     """A weight for each class, inverse to its reads and 1 on average over reads; ``(classes,)``."""
-    reads = np.bincount(classes, minlength=count)
-    weights = len(classes) / (np.count_nonzero(reads) * np.maximum(reads, 1))
+    classes = np.count_nonzero(reads_per_class)
+    weights = reads_per_class.sum() / (classes * np.maximum(reads_per_class, 1))
     return torch.from_numpy(weights.astype(np.float32))
 
 

@@ -14,9 +14,16 @@ from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.scoring import score_reads
-from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.evaluation import score_in_blocks
-from metagene_classifier.training.steps import Objective, backward_micro_batches, micro_batches_of, step_segments
+from metagene_classifier.training.parallel import AllAlike
+from metagene_classifier.training.steps import (
+    MicroBatchTooLarge,
+    Objective,
+    backward_micro_batches,
+    micro_batches_of,
+    step_segments,
+)
 
 __all__ = ["ThroughEncoder"]
 
@@ -33,36 +40,45 @@ class ThroughEncoder:
         objective: the loss.
         budget: tokens of a micro-batch.
         layout: how segments lie in one.
-        seed: of dropout, and of the windows drawn from long reads.
         accelerator: does the backward pass.
+        alike: where the encoder is sharded: lets every rank run as many passes as the others.
     """
 
     classifier: ReadClassifier
-    train: TokenStore
-    validation: TokenStore
+    train: Selection
+    validation: Selection
     framing: Framing
     objective: Objective
     budget: TokenBudget
     layout: Layout
-    seed: int
     accelerator: Any
+    alike: AllAlike | None = None
 
-    def add_gradients(self, reads: npt.NDArray[np.int64], *, epoch: int, divisor: float) -> tuple[torch.Tensor, int]:
+    def add_gradients(
+        self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, divisor: float
+    ) -> tuple[torch.Tensor, int]:
         """Add the gradients of the reads' summed loss over ``divisor``; returns that loss, not divided, and tokens.
 
         Raises:
             MicroBatchTooLarge: memory ran out.
         """
-        step = step_segments(self.train, reads, self.framing, seed=self.seed, epoch=epoch)
+        step = step_segments(self.train.store, reads, keys, self.framing)
         parts = micro_batches_of(step, self.framing, max_tokens=self.budget.tokens, layout=self.layout)
-        summed = backward_micro_batches(
-            self.classifier,
-            parts,
-            self.objective,
-            divisor=divisor,
-            device=self.accelerator.device,
-            accelerator=self.accelerator,
-        )
+        if self.alike is not None:
+            parts = self.alike.evened(parts)
+        try:
+            summed = backward_micro_batches(
+                self.classifier,
+                parts,
+                self.objective,
+                divisor=divisor,
+                device=self.accelerator.device,
+                accelerator=self.accelerator,
+            )
+        except MicroBatchTooLarge as error:
+            if self.alike is not None:
+                self.alike.out_of_memory(error.tokens)
+            raise
         return summed, sum(len(segment) for segment in step.segments)
 
     def validation_scores(self) -> npt.NDArray[np.float32]:
@@ -73,11 +89,12 @@ class ThroughEncoder:
         """
         head = self.classifier.head
         assert head is not None
+        store, reads = self.validation.store, self.validation.numbers()
 
-        def score(reads: range) -> npt.NDArray[np.float32]:
+        def score(block: range) -> npt.NDArray[np.float32]:
             return score_reads(
-                self.classifier,
-                [self.validation.tokens(read) for read in reads],
+                self.classifier if self.alike is None else self.alike.forward,
+                store.tokens_of(reads[block.start : block.stop]),
                 self.framing,
                 width=head.out_features,
                 budget=self.budget,
@@ -85,4 +102,10 @@ class ThroughEncoder:
                 device=self.accelerator.device,
             )
 
-        return score_in_blocks(len(self.validation), score, self.accelerator)
+        return score_in_blocks(
+            self.framing.segment_tokens(store.lengths_of(reads)),
+            score,
+            width=head.out_features,
+            accelerator=self.accelerator,
+            finish=None if self.alike is None else self.alike.finish,
+        )
