@@ -26,8 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 demo: install
 	$(VENV)/bin/python scripts/demo.py
 
+# Many tests start processes of their own; with one thread each they leave the cores to one another.
 test: install
-	$(VENV)/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n auto --maxprocesses 4
 
 test-slow: install
 	$(VENV)/bin/python -m pytest -m slow

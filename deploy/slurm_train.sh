@@ -3,8 +3,8 @@
 #
 #   sbatch deploy/slurm_train.sh /shared/outputs/bacteria --config run.yaml --train-fasta /shared/reads/train.fa ...
 #
-# The first word is the run's folder, the others are those of "mgc train". Folder, reads and caches (HF_HOME, MGC_CACHE)
-# must be on disks that all nodes see. Submitted again with the same words, or requeued, the job goes on from what was
+# The first word is the run's folder, the others are those of "mgc train". Folder, reads and encoder
+# must be on disks that all nodes see; caches (HF_HOME, MGC_CACHE) may be. Submitted again with the same words, or requeued, the job goes on from what was
 # saved last; training.checkpoint.every_steps says how often that is. Activate your environment first, or here.
 #SBATCH --job-name=mgc-train
 #SBATCH --nodes=2
@@ -22,7 +22,7 @@ output=${1:?"the run's folder, and then the words of mgc train"}
 shift
 
 resume=()
-if [[ -f $output/last/training_state.pt ]]; then
+if [[ -f $output/config.yaml ]]; then
     resume=(--resume)
 fi
 

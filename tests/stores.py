@@ -72,6 +72,7 @@ def store_of(
             package_version="0",
             tokenizer=tokenizer,
             labelling=LabellingFacts(labels_from="header", strict_classes=True),
+            classes_sha256=labels.fingerprint(),
             inputs=(),
             ids_dtype=np.dtype(dtype).name,
             read_ids=read_ids is not None,

@@ -175,7 +175,7 @@ class DatasetConfig(Section):
     shuffle_buffer: Count = 2**22
     """Reads that ``blocks`` shuffles among one another."""
     prepare_workers: Count | Literal["auto"] = "auto"
-    """Processes that turn reads into tokens; ``auto`` is one for each core."""
+    """Processes that turn reads into tokens; ``auto`` is one for each core, 8 at most."""
     file_format: str | None = None
     gzip: str | bool | None = None
 

@@ -57,8 +57,8 @@ def test_training_on_two_nodes_starts_a_rank_for_each_card(batch_system, tmp_pat
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=node1:29500"} <= set(words)
     own = words[words.index("--module") + 1 :]
     assert own == ["metagene_classifier", "train", "--output-dir", str(run), "--lr", "1e-4"]
-    (run / "last").mkdir(parents=True)
-    (run / "last" / "training_state.pt").touch()
+    run.mkdir()
+    (run / "config.yaml").touch()
     again = words_of("slurm_train.sh", run, "--lr", "1e-4", environment=batch_system)
     assert again == [*words[: len(words) - 2], "--resume", *words[-2:]]
     assert options_are_known("train", again[again.index("train") :])

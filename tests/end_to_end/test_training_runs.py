@@ -219,6 +219,15 @@ def test_another_run_in_the_folder_is_refused_and_overwritten_when_asked(whole_r
 def test_resuming_is_refused_where_it_would_not_be_the_same_run(whole_run, world, mgc, tmp_path):
     nothing = mgc(*world.train_options(tmp_path / "none"), "--resume")
     assert nothing.code == 1 and "no run to resume" in nothing.err
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(whole_run / "config.yaml", begun)
+    again = mgc(*world.train_options(begun), "--resume", "--max-epochs", 1)
+    assert again.code == 0 and "had saved nothing yet: it begins again" in again.err
+    shutil.rmtree(begun / "last")
+    finished = mgc(*world.train_options(begun), "--resume", "--max-epochs", 1)
+    assert finished.code == 1 and "what going on needs was not kept" in finished.err
+    assert (begun / "best" / "head.safetensors").is_file()
     run = tmp_path / "run"
     shutil.copytree(whole_run, run)
     other = mgc(*world.train_options(run), "--resume", "--lr", 0.1)

@@ -20,7 +20,7 @@ from tests.training.sharded_runs import run
 from metagene_classifier.cli.main import main
 from metagene_classifier.config_file import load_config
 from metagene_classifier.errors import ConfigError
-from metagene_classifier.training.parallel import check_parallel
+from metagene_classifier.training.sharing import check_parallel
 
 PROGRAM = Path(__file__).with_name("sharded_runs.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,7 +190,7 @@ def test_another_number_of_reads_to_a_step_is_another_run(stopped):
 
 def on_two(changes: dict[str, Any], monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    check_parallel(load_config(None, {"training.parallel": "fsdp", **changes}))
+    check_parallel(load_config(None, {"training.parallel": "fsdp", **changes}), 2)
 
 
 @pytest.mark.parametrize(

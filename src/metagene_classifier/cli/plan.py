@@ -102,6 +102,7 @@ def _plan(
     from metagene_classifier.memory.plan import make_plan
     from metagene_classifier.memory.shape import encoder_shape
     from metagene_classifier.store.order import planned_steps
+    from metagene_classifier.training.sharing import check_parallel
 
     found = _Found()
     model, training = config.model, config.training
@@ -115,6 +116,7 @@ def _plan(
     found.compute = _compute_line(facts.compute, device)
     request = fit_request(config, ranks=ranks)
     found.fit_is_off = training.fit == "off"
+    check_parallel(config, ranks)
     found.plan = make_plan(
         shape,
         facts=facts,
@@ -161,8 +163,11 @@ def _memory(config: Config, gpu: str | None, memory: str | None) -> DeviceMemory
 def _lengths(config: Config, encoder: dict[str, Any], reads: Path | None, found: _Found) -> Lengths:
     """Of the reads given, or else of the longest segment there can be and of an example."""
     from metagene_classifier.memory.budget import Lengths
+    from metagene_classifier.store.facts import is_store
     from metagene_classifier.tokenization.choice import context_of
 
+    if reads is not None and is_store(reads):
+        return _stored(config, reads, found)
     if reads is not None:
         return _sampled(config, reads, found)
     longest = min(config.tokenizer.max_length, context_of(encoder) or config.tokenizer.max_length)
@@ -171,6 +176,24 @@ def _lengths(config: Config, encoder: dict[str, Any], reads: Path | None, found:
         "tokens, which is 150 bp; --reads FILE takes yours"
     )
     return Lengths(longest, min(EXAMPLE_TOKENS, longest))
+
+
+def _stored(config: Config, folder: Path, found: _Found) -> Lengths:
+    """Of a store's reads, which it has counted."""
+    from metagene_classifier.errors import DataError
+    from metagene_classifier.memory.budget import Lengths
+    from metagene_classifier.store.tokens import TokenStore
+    from metagene_classifier.training.data import tokenizer_of
+
+    tokenizer, max_length = tokenizer_of(config, say)
+    store = TokenStore.open(folder)
+    if not len(store):
+        raise DataError(f"--reads {folder}: no reads in this store")
+    mean = min(store.total_tokens / len(store) + tokenizer.special_count, float(max_length))
+    longest = min(store.longest + tokenizer.special_count, max_length)
+    found.reads = len(store)
+    found.lengths = f"all {len(store):,} reads of {folder}: {mean:.1f} tokens on average, {longest:,} at most"
+    return Lengths(longest, mean)
 
 
 def _sampled(config: Config, reads: Path, found: _Found) -> Lengths:

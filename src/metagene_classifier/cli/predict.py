@@ -150,6 +150,7 @@ def command(
             output=output,
             probabilities=probabilities,
             quantization=quantization or model.description.encoder.quantization,
+            cpu_bf16=cpu_bf16,
             block_reads=scoring.READS_PER_BLOCK,
             report=report,
         )

@@ -34,7 +34,7 @@ OPTIONS = ("mapping-tsv", "labels-from", "labels-tsv")
 @config_options(*OPTIONS)
 @click.option(
     "--split",
-    type=click.Choice(["train", "val", "test"]),
+    type=click.Choice(["train", "val"]),
     default="train",
     show_default=True,
     help="Which reads of --config, where there is no --input.",
@@ -43,7 +43,7 @@ OPTIONS = ("mapping-tsv", "labels-from", "labels-tsv")
     "--workers",
     type=click.IntRange(min=1),
     default=None,
-    help="Processes that parse and tokenize; by default one for each core. [dataset.prepare_workers]",
+    help="Processes that parse and tokenize; by default one for each core, 8 at most. [dataset.prepare_workers]",
 )
 @click.option("--read-ids", is_flag=True, help="Keep the reads' names in the store.")
 @click.option("--overwrite", is_flag=True, help="Replace another store in the output folder.")
@@ -119,5 +119,5 @@ def _facts(store: TokenStore) -> dict[str, Any]:
         "tokenizer": facts.tokenizer.name,
         "inputs": [made.model_dump() for made in facts.inputs],
         "reads_per_class": {store.labels.names[index]: reads for index, reads in facts.reads_per_class.items()},
-        **{key: value for key, value in facts.summary.items() if key != "classes_sha256"},
+        **facts.summary,
     }

@@ -11,7 +11,7 @@ import numpy as np
 from metagene_classifier.config import DatasetConfig, MetricsConfig
 from metagene_classifier.config_file import load_config
 from metagene_classifier.console import progress
-from metagene_classifier.errors import ConfigError
+from metagene_classifier.errors import ConfigError, DataError
 from metagene_classifier.metrics.classification import ClassificationMetrics, classification_metrics
 from metagene_classifier.model.saved import LoadedModel
 from metagene_classifier.prediction.calls import calls_of
@@ -22,6 +22,7 @@ from metagene_classifier.reads.files import expand_inputs
 from metagene_classifier.reads.labelled import LabellingReport, labelled_reads
 from metagene_classifier.reads.labels import Labels
 from metagene_classifier.reads.read import Read
+from metagene_classifier.store.facts import is_store
 from metagene_classifier.training.data import label_source
 from metagene_classifier.whole_files import whole_file
 
@@ -62,9 +63,11 @@ def labelled_input(
         named = getattr(dataset, f"{split}_fasta")
         if named is None:
             raise ConfigError(f"--split {split}: the model's configuration names no {split} reads: give --input")
-        files = expand_inputs(named)
-    else:
-        files = expand_inputs(list(sources))
+        sources = [named] if isinstance(named, str) else named
+    stores = [source for source in sources if is_store(Path(source))]
+    if stores:
+        raise DataError(f"{stores[0]} is a store, which has no reads' names to report on: give the files of its reads")
+    files = expand_inputs(list(sources))
     changes = {"labels_from": labels_from or ("tsv" if labels_tsv else None), "labels_tsv": labels_tsv}
     dataset = dataset.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if dataset.labels_from == "tsv" and dataset.labels_tsv is None:

@@ -132,6 +132,8 @@ class _Reader:
                     write(data)
         except FileNotFoundError as error:
             raise self._changed() from error
+        except PermissionError as error:
+            raise DataError(f"{self._path}: cannot be read: {error.strerror}") from error
 
     def check(self) -> None:
         """Refuse a file that is not the one that was written.

@@ -92,6 +92,11 @@ def call_on_ray(
     # There Ray writes what it notices of workers; what matters of that comes with the blocks.
     with connected() as nodes, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         laid_out = choose_workers(nodes, device=recipe.device, asked=workers, threads=torch.get_num_threads())
+        if laid_out.threads and laid_out.threads != torch.get_num_threads():
+            tell(
+                f"each worker computes with {laid_out.threads} threads, a run on this machine with "
+                f"{torch.get_num_threads()}: scores may differ in their last digits"
+            )
         blocks = scored_on_ray(
             str(path),
             workers=laid_out,

@@ -36,6 +36,7 @@ def call_shard(
     output: Path,
     probabilities: bool,
     quantization: Quantization,
+    cpu_bf16: bool,
     block_reads: int,
     report: StreamReport,
 ) -> Path:
@@ -49,6 +50,7 @@ def call_shard(
         output: of all shards; see :func:`shard_path`.
         probabilities: add a column for each class.
         quantization: that the encoder was loaded with.
+        cpu_bf16: whether it computes in bfloat16 on a CPU.
         block_reads: reads of a block.
         report: filled on the way, with this shard's reads alone.
 
@@ -78,7 +80,12 @@ def call_shard(
         input_sha256=census.digest,
         model=str(model.folder),
         model_sha256=model_digest(model.description),
-        options={"long reads": scorer.long_reads, "probabilities": probabilities, "quantization": quantization},
+        options={
+            "long reads": scorer.long_reads,
+            "probabilities": probabilities,
+            "quantization": quantization,
+            "--cpu-bf16": cpu_bf16,
+        },
         circumstances=_circumstances(scorer, model),
         block_reads=block_reads,
         header_bytes=written.header_bytes,

@@ -56,7 +56,7 @@ def mate_key(header: str) -> str:
     """
     if header.startswith("lbl|"):
         return header[:-2] if header.endswith(("/1", "/2")) else header
-    first, *comment = header.split(None, 1)
+    first, *comment = header.split(None, 1) or [header]
     if comment and (_MATE.search(first) or _MATE_COMMENT.match(comment[0])):
         return _MATE.sub("", first)
     return _MATE.sub("", header)

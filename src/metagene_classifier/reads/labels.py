@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +75,11 @@ class Labels:
     def find_either(self, word: str) -> int | None:
         """The output of the class with this id or, failing that, this label; ``None`` when there is none."""
         return self._indices_by_either.get(word)
+
+    def fingerprint(self) -> str:
+        """The same for the same ids, labels and taxids in the same order; SHA-256 in hexadecimal."""
+        rows = [[c.class_id, c.label, c.taxid] for c in self.classes]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @property
     def names(self) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SHARDS_FOLDER",
     "STORE_FILE",
+    "DamagedFacts",
     "InputFacts",
     "LabellingFacts",
     "ShardEntry",
@@ -41,6 +42,10 @@ STORE_FILE = "store.json"
 MAPPING_FILE = "mapping.tsv"
 SHARDS_FOLDER = "shards"
 SCHEMA_VERSION = 1
+
+
+class DamagedFacts(DataError):
+    """A file of a store's facts that is missing or cannot be read."""
 
 
 class _Facts(BaseModel):
@@ -118,6 +123,8 @@ class StoreFacts(_Facts):
     package_version: str
     tokenizer: TokenizerFacts
     labelling: LabellingFacts
+    classes_sha256: str
+    """Of the classes in ``mapping.tsv``, in the order of their places."""
     inputs: tuple[InputFacts, ...]
     ids_dtype: Literal["uint16", "uint32"]
     read_ids: bool
@@ -215,9 +222,9 @@ def _read(path: Path, kind: type[FactsType], written: str) -> FactsType:
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: {again}") from error
+        raise DamagedFacts(f"{path} is missing: {again}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}): {again}") from error
+        raise DamagedFacts(f"{path} is damaged ({error}): {again}") from error
     version = values.get("schema_version") if isinstance(values, Mapping) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise DataError(
@@ -229,4 +236,4 @@ def _read(path: Path, kind: type[FactsType], written: str) -> FactsType:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path} is damaged ({key}: {first['msg']}): {again}") from error
+        raise DamagedFacts(f"{path} is damaged ({key}: {first['msg']}): {again}") from error

@@ -95,8 +95,11 @@ class TokenStore:
                     "run the same mgc prepare again, it makes this shard anew"
                 )
         labels = read_mapping(folder / MAPPING_FILE)
-        if any(index >= len(labels) for index in facts.reads_per_class):
-            raise DataError(f"{folder / MAPPING_FILE} has {len(labels)} classes and the store has reads of more")
+        if labels.fingerprint() != facts.classes_sha256:
+            raise DataError(
+                f"{folder / MAPPING_FILE} was changed since the store was made, and would give reads other classes: "
+                "run the same mgc prepare again, it writes the table anew"
+            )
         return cls(folder, facts, labels)
 
     def __len__(self) -> int:
@@ -200,7 +203,8 @@ class TokenStore:
 
     def fingerprint(self) -> str:
         """The same for the same reads, tokens and classes in the same order; no data is read."""
-        return fingerprint_of_shards(self.facts.shards)
+        shards = fingerprint_of_shards(self.facts.shards)
+        return hashlib.sha256(f"{shards} {self.facts.classes_sha256}".encode()).hexdigest()
 
     def _shard(self, number: int) -> Shard:
         shard = self._opened[number]

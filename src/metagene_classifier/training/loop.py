@@ -230,10 +230,7 @@ class Loop:
     def _log(self) -> dict[str, Any]:
         window, self.window = self.window, LossWindow()
         loss = window.mean_loss()
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss is {loss} at step {self.state.step}: lower optimizer.lr (the last saved model is whole)"
-            )
+        self._refuse_divergence(loss)
         row = {
             "step": self.state.step,
             "epoch": self._epochs_done(),
@@ -244,6 +241,12 @@ class Loop:
         }
         self._record(row)
         return row
+
+    def _refuse_divergence(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss} at step {self.state.step}: lower optimizer.lr (the last saved model is whole)"
+            )
 
     def _record(self, row: dict[str, Any]) -> None:
         self.history.add(row)
@@ -288,6 +291,8 @@ class Loop:
         )
 
     def _save_last(self) -> None:
+        if self.window.losses:
+            self._refuse_divergence(self.window.mean_loss())
         self.state.rows = len(self.history.rows)
         self._save("last", with_state=True)
 

@@ -17,7 +17,14 @@ from metagene_classifier.training.parallel import ranks
 from metagene_classifier.training.state import STATE_FILE
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["begin_output_dir", "check_output_dir", "resumed_config", "tokens_before", "with_quantization"]
+__all__ = [
+    "begin_output_dir",
+    "check_output_dir",
+    "has_saved_state",
+    "resumed_config",
+    "tokens_before",
+    "with_quantization",
+]
 
 CONFIG_FILE = "config.yaml"
 # What was chosen and may change with the device, while the configuration says "auto".
@@ -73,8 +80,16 @@ def check_output_dir(
     if resume:
         for name in ("last", "best"):
             recover_folder(output_dir / name)
-        if not (output_dir / "last" / STATE_FILE).is_file():
+        if not (output_dir / CONFIG_FILE).is_file():
             raise OutputError(f"{output_dir} holds no run to resume: leave --resume out to start one")
+        if not has_saved_state(output_dir) and (output_dir / "best").exists():
+            raise OutputError(
+                f"{output_dir} holds no run to resume: its best model is there, and what going on needs was not kept "
+                "(training.checkpoint.save_last: false): name another folder, or replace it (--overwrite)"
+            )
+        if not has_saved_state(output_dir):
+            tell(f"the run in {output_dir} had saved nothing yet: it begins again")
+            return
         _check_same_config(output_dir / CONFIG_FILE, config, tell)
     elif (found := _entries(output_dir)) and not overwrite:
         go_on = "go on with it (--resume), " if (output_dir / "last" / STATE_FILE).is_file() else ""
@@ -82,6 +97,11 @@ def check_output_dir(
             f"{output_dir} holds a run already ({', '.join(found)}): {go_on}"
             "replace it (--overwrite), or name another folder"
         )
+
+
+def has_saved_state(output_dir: Path) -> bool:
+    """Whether there is something to go on from; every rank sees the same, also while the first one recovers it."""
+    return any((output_dir / name / STATE_FILE).is_file() for name in ("last", "last.old", "last"))
 
 
 def resumed_config(output_dir: Path, config: Config) -> Config:

@@ -1,4 +1,4 @@
-"""Ranks whose encoder is sharded: what they refuse, passes that all of them run alike, and ranks that are lost."""
+"""Ranks together: how they join, passes that all of them run alike, and ranks that are lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import atexit
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,14 +17,14 @@ import torch
 from metagene_classifier.batching.batch import TokenBatch, collate
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout
-from metagene_classifier.config import Config
-from metagene_classifier.errors import ConfigError, MgcError
+from metagene_classifier.errors import DataError, MgcError
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, is_out_of_memory
 
 __all__ = [
     "AllAlike",
     "LostRank",
-    "check_parallel",
+    "check_same_everywhere",
+    "join_ranks",
     "one_line_of_a_lost_rank",
     "ranks",
 ]
@@ -32,9 +33,12 @@ __all__ = [
 IGNORED = -100
 
 # What gloo, NCCL and torch say when the other end of a connection is no longer there.
-_OF_LOST_RANKS = ("gloo", "NCCL", "ncclRemoteError", "Connection closed by peer", "Connection reset by peer")
+_OF_CLOSED_CONNECTIONS = ("ncclRemoteError", "Connection closed by peer", "Connection reset by peer")
+_OF_LOST_RANKS = ("gloo", "NCCL", *_OF_CLOSED_CONNECTIONS)
 
 SECONDS_BEHIND = 1.0
+LONGEST_WAIT = timedelta(hours=2)
+SHOWN_OF_ERROR = 200  # characters
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -49,31 +53,38 @@ def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_parallel(config: Config) -> None:
-    """Refuse what does not go together with sharding, before anything is loaded.
+def join_ranks(device: torch.device) -> None:
+    """Let the ranks find one another; where there is one alone, nothing happens.
+
+    They wait for one another longer than their library's minutes: while the first writes a large model, or another
+    machine still prepares its reads. A rank that has ended is noticed at once, by its closed connections and by the
+    launcher.
+    """
+    if ranks() == 1:
+        return
+    from accelerate import PartialState
+
+    PartialState(cpu=device.type == "cpu", timeout=LONGEST_WAIT)
+
+
+def check_same_everywhere(reads: Mapping[str, str]) -> None:
+    """Refuse ranks that read other reads than the first one, as from a node's own copy of a file.
+
+    Args:
+        reads: fingerprints by what the reads are for.
 
     Raises:
-        ConfigError: ``training.parallel: fsdp`` on several ranks with a setting that it cannot have.
+        DataError: on every rank whose fingerprints are not the first one's.
     """
-    model, training = config.model, config.training
-    if training.parallel != "fsdp" or ranks() == 1:
+    if ranks() == 1:
         return
-    what = "training.parallel: fsdp"
-    if model.freeze == "encoder":
-        raise ConfigError(
-            f"{what} with model.freeze: encoder: a head alone learns from embeddings that each rank makes with the "
-            "whole encoder: use ddp"
-        )
-    if model.quantization == "int8":
-        raise ConfigError(f"{what} with model.quantization: int8: int8 weights cannot be shared out: use nf4, or ddp")
-    if model.learns == "all" and config.optimizer.name != "adamw":
-        raise ConfigError(
-            f"{what} with optimizer.name: {config.optimizer.name}: where the whole encoder learns the "
-            "optimizer's state is shared out already, and 8-bit state cannot be: use adamw"
-        )
-    if training.torch_compile:
-        raise ConfigError(
-            f"{what} with training.torch_compile: true: shared-out weights are not compiled: set it to false"
+    from accelerate.utils import gather_object
+
+    told: list[dict[str, str]] = gather_object([dict(reads)])
+    others = [what for what, fingerprint in reads.items() if told[0][what] != fingerprint]
+    if others:
+        raise DataError(
+            f"the {' and '.join(others)} reads here are not those of the first rank: all nodes must see the same files"
         )
 
 
@@ -165,12 +176,20 @@ def one_line_of_a_lost_rank(function: Callable[Arguments, Result]) -> Callable[A
                 raise
             # The launcher names the rank that ends first, and that is to be the one that has the fault.
             atexit.register(time.sleep, SECONDS_BEHIND)
-            raise LostRank(
-                "another rank has ended, and so does this one: its line, or the launcher's (exit code, signal), says "
-                "why; what was saved last is whole, and the same command with --resume goes on from it"
-            ) from error
+            raise LostRank(_why(error)) from error
 
     return wrapped
+
+
+def _why(error: RuntimeError) -> str:
+    go_on = "what was saved last is whole, and the same command with --resume goes on from it"
+    if any(words in str(error) for words in _OF_CLOSED_CONNECTIONS):
+        return (
+            "another rank has ended, and so does this one: its line, or the launcher's (exit code, signal), says why; "
+            + go_on
+        )
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:SHOWN_OF_ERROR]
+    return f"the ranks cannot reach one another ({first}): look at the network and at the other ranks' lines; {go_on}"
 
 
 def _is_of_a_lost_rank(error: RuntimeError) -> bool:

@@ -34,13 +34,21 @@ from metagene_classifier.training.optimizer import check_optimizer, make_optimiz
 from metagene_classifier.training.output import (
     begin_output_dir,
     check_output_dir,
+    has_saved_state,
     resumed_config,
     tokens_before,
     with_quantization,
 )
-from metagene_classifier.training.parallel import AllAlike, check_parallel, one_line_of_a_lost_rank
+from metagene_classifier.training.parallel import (
+    AllAlike,
+    check_same_everywhere,
+    join_ranks,
+    one_line_of_a_lost_rank,
+    ranks,
+)
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
+from metagene_classifier.training.sharing import check_parallel
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
 from metagene_classifier.training.steps import Objective
 from metagene_classifier.training.through_encoder import ThroughEncoder
@@ -107,13 +115,15 @@ def train(
     output_dir = Path(config.training.output_dir)
     if config.model.device_map is not None:
         raise ConfigError("model.device_map: auto is for prediction: training places the encoder itself, leave it out")
-    check_parallel(config)
+    check_parallel(config, ranks())
     check_output_dir(output_dir, config, resume=resume, overwrite=overwrite, tell=tell)
+    resume = resume and has_saved_state(output_dir)
     before, begun = None, resume and config.model.quantization == "auto"
     if resume:
         config, before = resumed_config(output_dir, config), tokens_before(output_dir)
     data = load_training_data(config, tell)
     device = own_device(choose_device(config.device, tell))
+    join_ranks(device)
     check_optimizer(config.optimizer.name, device)
     fitted = fit_to_device(config, data, device, tell, before=before, begun=begun)
     config = with_quantization(config, fitted.config.model.quantization)
@@ -141,17 +151,17 @@ def train(
     started = time.monotonic()
     try:
         state = loop.run()
+        tell(f"training ended after {state.step} steps ({time.monotonic() - started:.0f} s): {state.finished}")
+        kept_best = loop.evaluate is not None and config.training.checkpoint.save_best and state.best is not None
+        folder = output_dir / ("best" if kept_best else "last")
+        metrics = loop.last_metrics
+        if kept_best:
+            metrics = loop.best_metrics
+            if metrics is None:  # the best model is of an earlier session
+                restore_weights(built.classifier, folder)
+                metrics = loop.evaluate() if loop.evaluate is not None else None
     finally:
-        accelerator.end_training()
-    tell(f"training ended after {state.step} steps ({time.monotonic() - started:.0f} s): {state.finished}")
-    kept_best = loop.evaluate is not None and config.training.checkpoint.save_best and state.best is not None
-    folder = output_dir / ("best" if kept_best else "last")
-    metrics = loop.last_metrics
-    if kept_best:
-        metrics = loop.best_metrics
-        if metrics is None:  # the best model is of an earlier session
-            restore_weights(built.classifier, folder)
-            metrics = loop.evaluate() if loop.evaluate is not None else None
+        accelerator.end_training()  # ranks cannot speak to one another afterwards
     if kept_best and not config.training.checkpoint.save_last and is_first_rank():
         shutil.rmtree(output_dir / "last")  # it was kept that long so that the run could be resumed
     facts = run.facts(state, loop.settings.reads_per_step, metrics)
@@ -292,9 +302,10 @@ def _start_or_resume(
     """A new state, or the saved one with the classifier's weights put back and the other parts for later.
 
     Raises:
-        DataError: the reads are not those that the run began with.
+        DataError: the reads are not those that the run began with, or not the same on all ranks.
     """
     fingerprints = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
+    check_same_everywhere(fingerprints)
     if not resume:
         return RunState(data=fingerprints), {}
     state, saved = load_state(last, mapped=is_sharded(classifier))

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from metagene_classifier.cache import caching_is_off, growing_entry
 from metagene_classifier.errors import DataError
 from metagene_classifier.reads.files import sequence_stem
 from metagene_classifier.store.preparing.digests import input_facts
 from metagene_classifier.store.preparing.prepare import prepare
-from metagene_classifier.store.preparing.request import STDIN, PrepareRequest, identity_of, labels_sha256
+from metagene_classifier.store.preparing.request import STDIN, PrepareRequest, identity_of
 from metagene_classifier.store.tokens import TokenStore
 
 __all__ = ["cached_store"]
@@ -43,8 +45,9 @@ def cached_store(request: PrepareRequest, *, workers: int, tell: Callable[[str],
         MgcError: as :func:`~metagene_classifier.store.preparing.prepare.prepare`.
     """
     passing = caching_is_off() or STDIN in map(str, request.files)
-    mark = _mark(request)
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    alone = os.environ.get("LOCAL_WORLD_SIZE", "1") == "1"
+    mark = None if alone else _mark(request)
+    if mark is not None and os.environ.get("LOCAL_RANK", "0") != "0":
         return TokenStore.open(_waited_for(mark))
     if passing:
         folder = Path(tempfile.mkdtemp(prefix="mgc-store-"))
@@ -53,7 +56,7 @@ def cached_store(request: PrepareRequest, *, workers: int, tell: Callable[[str],
     else:
         folder = _entry(request)
         store = prepare(request, folder, workers=workers, tell=tell, wait=True, quiet=True)
-    if os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
+    if mark is not None:
         mark.parent.mkdir(mode=0o700, exist_ok=True)
         partial = mark.with_name(f"{mark.name}.{os.getpid()}")
         partial.write_text(str(folder), encoding="utf-8")
@@ -72,7 +75,7 @@ def _entry(request: PrepareRequest) -> Path:
         "tokenizer": identity.tokenizer.fingerprint,
         "ids": str(request.tokenizer.ids_dtype),
         "labelling": labelling,
-        "classes": labels_sha256(request.labels),
+        "classes": request.labels.fingerprint(),
         "inputs": [input_facts(path).sha256 for path in request.files],
         "stems": stems,
         "read_ids": request.read_ids,
@@ -88,8 +91,10 @@ def _mark(request: PrepareRequest) -> Path:
     All ranks of a machine have one parent, which is another for each launch; the request is told by what all ranks
     know without reading its files.
     """
-    launch = f"{os.getppid()}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    asked = json.dumps([list(map(str, request.files)), request.tokenizer.fingerprint, labels_sha256(request.labels)])
+    launcher = psutil.Process(os.getppid())
+    began = round(launcher.create_time() * 1000)  # in a container every launch may have the same number
+    launch = f"{launcher.pid}-{began}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    asked = json.dumps([list(map(str, request.files)), request.tokenizer.fingerprint, request.labels.fingerprint()])
     name = f"{launch}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     return Path(tempfile.gettempdir()) / f"mgc-ready-{os.getuid()}" / name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from metagene_classifier.cache import caching_is_off, find_entry, growing_entry
@@ -26,6 +27,10 @@ def input_facts(path: Path) -> InputFacts:
     """
     try:
         before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            raise DataError(
+                f"{path} is no plain file, and would have to be read twice: give a pipe as - (standard input)"
+            )
         sha256 = _remembered(path, before)
         if sha256 is None:
             sha256 = _digest(path, before.st_size)

@@ -64,6 +64,7 @@ class ShardFiller:
     Args:
         folder: of the store.
         first: number of the first shard to write.
+        input: place of the next piece's file among the inputs, or that of the file that ended before it.
         record: number of the next piece's first record in its file, from 1.
         line: the same of its first line.
         read_ids: whether the reads' names are kept.
@@ -76,6 +77,7 @@ class ShardFiller:
         folder: Path,
         *,
         first: int,
+        input: int,
         record: int,
         line: int,
         read_ids: bool,
@@ -85,7 +87,7 @@ class ShardFiller:
         self._folder = folder
         self._number = first
         self.record, self.line = record, line
-        self._input: int | None = None
+        self._input = input
         self._read_ids = read_ids
         self._written = written
         self._ends_when_full = ends_when_full
@@ -95,7 +97,7 @@ class ShardFiller:
 
     def begin(self, piece: Piece) -> None:
         """Make room for the next piece: ends the shard of the file before, and counts records and lines anew."""
-        if self._input is not None and piece.input != self._input:
+        if piece.input != self._input:
             self._write(ends_input=True)
             self.record, self.line = 1, 1
         self._input = piece.input

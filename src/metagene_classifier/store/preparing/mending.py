@@ -63,6 +63,7 @@ def mend(folder: Path, entry: ShardEntry, files: Sequence[Path], read: ReadPiece
     filler = ShardFiller(
         folder,
         first=number,
+        input=source.input,
         record=source.first_record,
         line=source.first_line,
         read_ids=read_ids,
@@ -79,6 +80,7 @@ def mend(folder: Path, entry: ShardEntry, files: Sequence[Path], read: ReadPiece
     renewed = entry_of(made[0])
     if (renewed.reads, renewed.tokens) != (entry.reads, entry.tokens):
         raise DataError(
-            f"{path} gives other reads for {entry.name} than when the store was made: make it anew with --overwrite"
+            f"{path} gives other reads for {entry.name} than when the store was made, so it cannot be mended: "
+            "make it anew (mgc prepare --overwrite; mgc cache clear for one of the cache)"
         )
     return renewed

@@ -76,6 +76,8 @@ def pieces_of(
         while end_byte is None or at < end_byte:
             held, size = _next_piece(stream, held, text.is_fastq)
             if not size:
+                if content.failure is not None:
+                    yield Piece(number, b"", at, lines_before, 0, text.is_fastq, content.failure)
                 break
             piece, held = held[:size], held[size:]
             failure = None if held else content.failure

@@ -22,14 +22,16 @@ __all__ = ["ReadPieces", "piece_readers", "worker_count"]
 
 ReadPieces = Callable[[Iterable[Piece]], Iterator[tuple[Piece, "PieceReads | None"]]]
 
+MOST_WORKERS = 8
 _AHEAD = 2  # pieces that wait beside those being worked on
 
 
 def worker_count(asked: int | Literal["auto"]) -> int:
-    """How many workers: as asked, or one for each core that this process may use."""
+    """How many workers: as asked, or one for each core that this process may use, up to as many as one reader feeds."""
     if asked != "auto":
         return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metagene_classifier import __version__
+from metagene_classifier.cache import ENTRY_FILE as CACHE_ENTRY_FILE
 from metagene_classifier.errors import DataError, OutputError
 from metagene_classifier.reads.labelled import check_labelled
 from metagene_classifier.reads.labels import Labels, read_mapping, write_mapping
@@ -18,6 +18,7 @@ from metagene_classifier.store.facts import (
     MAPPING_FILE,
     SHARDS_FOLDER,
     STORE_FILE,
+    DamagedFacts,
     InputFacts,
     LabellingFacts,
     ShardEntry,
@@ -46,7 +47,6 @@ from metagene_classifier.store.preparing.request import (
     differences,
     identity_of,
     input_differences,
-    labels_sha256,
 )
 from metagene_classifier.store.preparing.summary import summary_of
 from metagene_classifier.store.preparing.work import Work
@@ -96,7 +96,13 @@ def prepare(
         if overwrite:
             _remove(folder)
         if (folder / STORE_FILE).is_file():
-            return _checked(request, folder, workers, tell, quiet)
+            try:
+                return _checked(request, folder, workers, tell, quiet)
+            except DamagedFacts as error:
+                if not (folder / REQUEST_FILE).is_file():
+                    raise
+                tell(f"{error}: it is written again from the shards")
+                (folder / STORE_FILE).unlink()
         begun = _begun(request, folder)
         for left in (folder / SHARDS_FOLDER).glob("*.partial"):
             left.unlink(missing_ok=True)
@@ -120,19 +126,22 @@ def check_same(store: TokenStore, request: PrepareRequest) -> None:
     """
     facts = store.facts
     made = Identity(facts.tokenizer, facts.labelling, facts.read_ids)
-    found = differences(made, store.labels, identity_of(request), request.labels)
+    found = differences(made, store.labels, identity_of(request), request.labels, with_files=bool(request.files))
     if request.files:
         found += input_differences(facts.inputs, request.files, request.labels_from)
     if request.read_ids and not facts.read_ids:
         found.append("the store was made without --read-ids")
     if found:
-        raise DataError(_refusal(store.folder, found))
+        raise DataError(
+            f"{store.folder} is not a store of what this run reads: {'; '.join(found)}: prepare another with the run's "
+            "own configuration (mgc prepare --config), or run with what this one was made with"
+        )
     _check_labelled(request, facts)
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What stands in ``request.json``: an unfinished store's request."""
+    """What stands in ``request.json``: the request of a store that was begun."""
 
     identity: Identity
     inputs: tuple[InputFacts, ...]
@@ -143,22 +152,30 @@ def _make(folder: Path) -> None:
         raise OutputError(f"{folder} is a file: name a folder for the store")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in folder.iterdir() if path.name not in _OURS]
+        inside = [path.name for path in folder.iterdir()]
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if strangers and not any((folder / name).is_file() for name in (STORE_FILE, REQUEST_FILE)):
-        raise OutputError(f"{folder} is not empty and no store ({sorted(strangers)[0]} is in it): name another folder")
+    strangers = sorted(name for name in inside if name not in _BEGUN and not _is_left_over(name))
+    if strangers and not any(name in inside for name in (STORE_FILE, REQUEST_FILE)):
+        raise OutputError(f"{folder} is not empty and no store ({strangers[0]} is in it): name another folder")
 
 
-_OURS = (STORE_FILE, REQUEST_FILE, MAPPING_FILE, SHARDS_FOLDER, LOCK_FILE, "entry.json")
+# What stands in a folder before the request is written, a request that was not written to its end included.
+_BEGUN = (LOCK_FILE, CACHE_ENTRY_FILE)
+
+
+def _is_left_over(name: str) -> bool:
+    return name.endswith(".partial") or name.startswith(f".{CACHE_ENTRY_FILE}.")
 
 
 def _remove(folder: Path) -> None:
     try:
+        # Shards first: what is left when this breaks off must not be taken for those of another request.
+        if (folder / SHARDS_FOLDER).is_dir():
+            for path in (folder / SHARDS_FOLDER).glob("shard-*"):
+                path.unlink(missing_ok=True)
         for name in (STORE_FILE, REQUEST_FILE, MAPPING_FILE):
             (folder / name).unlink(missing_ok=True)
-        if (folder / SHARDS_FOLDER).is_dir():
-            shutil.rmtree(folder / SHARDS_FOLDER)
     except OSError as error:
         raise OutputError(f"cannot remove the store in {folder}: {error.strerror}") from error
 
@@ -198,14 +215,18 @@ def _checked(
 
 def _labels_of(folder: Path, facts: StoreFacts, request: PrepareRequest, tell: Callable[[str], None]) -> Labels:
     """The store's classes; where their table is lost, the request's if they are the same."""
-    try:
-        return read_mapping(folder / MAPPING_FILE)
-    except DataError:
-        if facts.summary.get("classes_sha256") != labels_sha256(request.labels):
-            raise
-        write_mapping(folder / MAPPING_FILE, request.labels)
-        tell(f"{folder / MAPPING_FILE} was missing or damaged and is written again")
-        return request.labels
+    with contextlib.suppress(DataError):
+        found = read_mapping(folder / MAPPING_FILE)
+        if found.fingerprint() == facts.classes_sha256:
+            return found
+    if facts.classes_sha256 != request.labels.fingerprint():
+        raise DataError(
+            f"{folder / MAPPING_FILE} is missing or changed, and these classes are not the store's either: give the "
+            "table of classes that it was made with, or --overwrite"
+        )
+    write_mapping(folder / MAPPING_FILE, request.labels)
+    tell(f"{folder / MAPPING_FILE} was missing or changed and is written again")
+    return request.labels
 
 
 def _begun(request: PrepareRequest, folder: Path) -> _Begun:
@@ -229,6 +250,7 @@ def _begun(request: PrepareRequest, folder: Path) -> _Begun:
         InputFacts(path=STDIN, bytes=0, mtime_ns=0, sha256="") if str(file) == STDIN else input_facts(file)
         for file in request.files
     )
+    # The request is written last, so that without one there is nothing of worth in the folder.
     write_mapping(folder / MAPPING_FILE, request.labels)
     values = {
         "format": FORMAT,
@@ -297,6 +319,7 @@ def _finished(
         filler = ShardFiller(
             folder,
             first=len(entries),
+            input=first_input,
             record=record,
             line=line,
             read_ids=request.read_ids,
@@ -338,11 +361,17 @@ def _pieces(
         path = files[number]
         yield from pieces_of(path, number, first_byte=first_byte if number == first_input else None)
         if str(path) != STDIN:
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
             if (status.st_size, status.st_mtime_ns) != (inputs[number].bytes, inputs[number].mtime_ns) and (
                 input_facts(path).sha256 != inputs[number].sha256
             ):
-                raise DataError(f"{path} changed while it was read: give --overwrite to begin anew")
+                raise DataError(
+                    f"{path} changed while it was read: run again when nothing writes to it any more"
+                    " (mgc prepare with --overwrite)"
+                )
 
 
 def _raise_fault(piece: Piece, path: Path, lines_before: int, records_before: int) -> None:
@@ -375,15 +404,15 @@ def _closed(request: PrepareRequest, folder: Path, begun: _Begun, entries: Seque
             package_version=__version__,
             tokenizer=identity.tokenizer,
             labelling=identity.labelling,
+            classes_sha256=request.labels.fingerprint(),
             inputs=begun.inputs,
             ids_dtype="uint16" if request.tokenizer.ids_dtype.itemsize == 2 else "uint32",
             read_ids=identity.read_ids,
             shards=tuple(entries),
             reads_per_class=dict(sorted(per_class.items())),
-            summary=summary_of(noticed, request.labels, sum(entry.tokens for entry in entries), entries),
+            summary=summary_of(noticed, sum(entry.tokens for entry in entries), entries),
         ),
     )
-    (folder / REQUEST_FILE).unlink(missing_ok=True)
     return TokenStore.open(folder)
 
 

@@ -23,7 +23,6 @@ __all__ = [
     "differences",
     "identity_of",
     "input_differences",
-    "labels_sha256",
 ]
 
 STDIN = "-"
@@ -83,14 +82,18 @@ def identity_of(request: PrepareRequest) -> Identity:
     )
 
 
-def labels_sha256(labels: Labels) -> str:
-    """The same for the same classes in the same order."""
-    rows = [[c.class_id, c.label, c.taxid] for c in labels.classes]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def differences(
+    made: Identity, made_labels: Labels, asked: Identity, labels: Labels, *, with_files: bool = True
+) -> list[str]:
+    """How a store's making differs from a request, inputs aside; a line each, in the user's words.
 
-
-def differences(made: Identity, made_labels: Labels, asked: Identity, labels: Labels) -> list[str]:
-    """How a store's making differs from a request, inputs aside; a line each, in the user's words."""
+    Args:
+        made: of the store.
+        made_labels: its classes.
+        asked: of the request.
+        labels: its classes.
+        with_files: whether the request names files to prepare, and not the store alone.
+    """
     found = []
     if made.tokenizer.fingerprint != asked.tokenizer.fingerprint:
         found.append(
@@ -98,7 +101,9 @@ def differences(made: Identity, made_labels: Labels, asked: Identity, labels: La
             f"takes {asked.tokenizer.name}'s ({asked.tokenizer.fingerprint[:12]})"
         )
     was, now = made.labelling, asked.labelling
-    if was.labels_from != now.labels_from:
+    if not with_files and was.labels_from != "header" and now.labels_from == "header":
+        pass  # the store knows its reads' classes, and the files or tables that they came from need not be there
+    elif was.labels_from != now.labels_from:
         found.append(f"dataset.labels_from: {was.labels_from} in the store, {now.labels_from} here")
     elif was.header_regex != now.header_regex:
         found.append(f"dataset.header_regex: {was.header_regex!r} in the store, {now.header_regex!r} here")

@@ -8,10 +8,8 @@ from typing import Any
 
 from metagene_classifier.reads.headers import HeaderPattern
 from metagene_classifier.reads.labelled import LabelSource
-from metagene_classifier.reads.labels import Labels
 from metagene_classifier.store.facts import ShardEntry
 from metagene_classifier.store.preparing.noticed import Noticed
-from metagene_classifier.store.preparing.request import labels_sha256
 from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.tokenization.histogram import Histogram
 
@@ -20,7 +18,7 @@ __all__ = ["summary_lines", "summary_of", "warnings_of"]
 CLASSES_SHOWN = 20
 
 
-def summary_of(noticed: Noticed, labels: Labels, tokens: int, shards: Sequence[ShardEntry]) -> dict[str, Any]:
+def summary_of(noticed: Noticed, tokens: int, shards: Sequence[ShardEntry]) -> dict[str, Any]:
     """The summary that ``store.json`` keeps."""
     lengths = Histogram(
         counts=noticed.lengths,
@@ -30,7 +28,6 @@ def summary_of(noticed: Noticed, labels: Labels, tokens: int, shards: Sequence[S
         longest=max((shard.longest for shard in shards), default=0),
     )
     return {
-        "classes_sha256": labels_sha256(labels),
         "token_lengths": lengths.summary(),
         "noticed": noticed.as_json(),
     }
