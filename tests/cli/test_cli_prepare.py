@@ -51,8 +51,9 @@ def test_the_configuration_names_the_reads(mgc, labelled_files, tmp_path):
     for split, reads in (("train", 48), ("val", 12)):
         code, out, _ = mgc("prepare", "--config", config, "--split", split, "--output", tmp_path / split)
         assert (code, f"{reads} reads" in out) == (0, True)
-    code, _, err = mgc("prepare", "--config", config, "--split", "test", "--output", tmp_path / "test")
-    assert (code, "dataset.test_fasta" in err) == (2, True)
+    config.write_text(f"dataset:\n  mapping_tsv: {labelled_files.mapping_tsv}\n")
+    code, _, err = mgc("prepare", "--config", config, "--split", "val", "--output", tmp_path / "none")
+    assert (code, "dataset.val_fasta" in err) == (2, True)
 
 
 def test_another_store_in_the_folder_needs_overwrite(mgc, labelled_files, tmp_path):

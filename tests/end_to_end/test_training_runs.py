@@ -320,6 +320,11 @@ def test_two_ranks_are_one(world, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr
         runs[ranks] = losses(run)
+    # The best model is of an earlier session then, and its figures are made anew by both ranks.
+    again = subprocess.run(
+        [*command, "--resume"], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert again.returncode == 0, again.stderr
     for (step, loss), (other_step, other_loss) in zip(runs[1], runs[2], strict=True):
         assert step == other_step and loss == pytest.approx(other_loss, rel=1e-5)
 
