@@ -34,7 +34,7 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 # How pydantic names the branches of a union in the place of an error.
-_BRANCH = re.compile(r"(str|int|float|bool|constrained-\w+|(literal|list|dict)\[.*\])")
+_BRANCH = re.compile(r"(str|int|float|bool|constrained-\w+|(literal|list|dict)\[.*\]|[A-Z]\w+)")
 
 
 _OF_PATTERN = {
@@ -77,6 +77,6 @@ def plain_errors(error: ValidationError, schema: type[BaseModel], where: str) ->
         if any(other.startswith(f"{key}.") for other in values):
             continue  # a branch of a union that was not meant: the other one names the fault inside
         first, *others = dict.fromkeys(messages)
-        either = "".join(f" or {other.removeprefix('Input should be ')}" for other in others)
+        either = "".join(f" or {other.removeprefix('Input ').removeprefix('should be ')}" for other in others)
         lines.append(f"{where}: {key + ': ' if key else ''}{first}{either}{given}")
     return lines

@@ -62,7 +62,7 @@ def disk_full_is_clear(path: Path) -> Iterator[None]:
 def _is_disk_full(error: Exception, path: Path) -> bool:
     """Compiled writers (safetensors, torch) report a full disk as errors of their own, without a number."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, MgcError):
         return False
     folder = next(parent for parent in (path, *path.parents) if parent.is_dir())

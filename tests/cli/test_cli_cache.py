@@ -91,7 +91,7 @@ def test_an_empty_cache_is_said_to_be_empty(mgc_cache: Run, root: Path) -> None:
     ],
 )
 def test_what_was_named_is_removed_and_the_space_told(mgc_cache: Run, three: None, words: list[str], left: list[str]):
-    code, out, err = mgc_cache("clear", *words)
+    code, out, err = mgc_cache("clear", *words, "--yes")
     assert (code, out) == (0, "")
     assert keys() == left
     gone = 3 - len(left)
@@ -130,6 +130,15 @@ def test_at_a_terminal_it_asks(
     assert len(keys()) == left
     assert f"Remove 3 entries (3.6 MB) from {root}?" in err + out
     assert code == (130 if left else 0)
+
+
+def test_where_nobody_can_be_asked_nothing_is_removed_without_yes(mgc_cache: Run, three: None):
+    code, _, err = mgc_cache("clear")
+    assert (code, err) == (
+        2,
+        "mgc: error: this would remove 3 entries (3.6 MB): give --yes where nobody can be asked\n",
+    )
+    assert len(keys()) == 3
 
 
 def test_with_yes_it_does_not_ask(mgc_cache: Run, three: None, monkeypatch: pytest.MonkeyPatch):

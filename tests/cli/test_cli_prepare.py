@@ -62,7 +62,7 @@ def test_another_store_in_the_folder_needs_overwrite(mgc, labelled_files, tmp_pa
     code, _, err = mgc("prepare", "--input", labelled_files.val_fasta, *words)
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert "changed since" in err
+    assert "has another content" in err
     assert "--overwrite" in err
     assert mgc("prepare", "--input", labelled_files.val_fasta, *words, "--overwrite")[0] == 0
     assert len(TokenStore.open(tmp_path / "store")) == 12

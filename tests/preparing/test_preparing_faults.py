@@ -37,7 +37,7 @@ def sizes(monkeypatch):
         monkeypatch.setattr(filling, "SHARD_BYTES", shard)
         monkeypatch.setattr(preparing, "SMALL_BYTES", 0)
 
-    return sizes
+    return choose
 
 
 def stopped_after(shards: int, request: PrepareRequest, folder: Path, monkeypatch) -> None:

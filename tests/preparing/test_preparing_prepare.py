@@ -261,8 +261,8 @@ def other_requests(request_of, labelled_files, tmp_path):
         "tokenizer": request_of(tokenizer=load_minbpe(SHIPPED_MINBPE)),
         "dataset.header_regex": request_of(source=LabelSource(HeaderPattern(r"\|(?P<class_id>\d)\|"))),
         "dataset.labels_from": request_of(source=LabelSource(), labels_from="filename"),
-        "'phiX174' .* 'Qbeta'": request_of(labels=renamed),
-        "copy.fa .*changed since": request_of(copy),
+        "phiX174 .* Qbeta": request_of(labels=renamed),
+        "copy.fa has another content": request_of(copy),
         "made from 1 files, 2 are named": request_of(labelled_files.train_fasta, labelled_files.val_fasta),
     }
 

@@ -60,7 +60,9 @@ def _clear(key: str | None, kind: str | None, yes: bool) -> None:
 
     chosen = _chosen(entries(), kind, key)
     size = _size(sum(entry.bytes for entry in chosen))
-    if chosen and not yes and sys.stdin.isatty():
+    if chosen and not yes and not sys.stdin.isatty():
+        raise ConfigError(f"this would remove {_counted(len(chosen))} ({size}): give --yes where nobody can be asked")
+    if chosen and not yes:
         click.confirm(f"Remove {_counted(len(chosen))} ({size}) from {cache_root()}?", abort=True, err=True)
     freed = sum(clear(entry.kind, entry.key) for entry in chosen) if key else clear(kind)
     say(f"{_size(freed)} freed: {_counted(len(chosen))} removed from {cache_root()}")

@@ -166,6 +166,11 @@ def _lengths(config: Config, encoder: dict[str, Any], reads: Path | None, found:
     from metagene_classifier.store.facts import is_store
     from metagene_classifier.tokenization.choice import context_of
 
+    named = config.dataset.train_fasta
+    if reads is None and isinstance(named, str) and named != "-" and Path(named).exists():
+        reads = Path(named)
+    elif reads is None and named is not None:
+        say("dataset.train_fasta cannot be looked at from here: --reads takes a file, a folder or a store")
     if reads is not None and is_store(reads):
         return _stored(config, reads, found)
     if reads is not None:

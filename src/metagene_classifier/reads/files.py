@@ -106,7 +106,7 @@ def expand_inputs(inputs: str | Sequence[str]) -> list[Path]:
     or .zst. ``-`` (standard input) is passed through.
 
     Raises:
-        DataError: files that do not exist (all are named), or a folder without a sequence file.
+        DataError: files that do not exist (all are named), a file named twice, or a folder without a sequence file.
     """
     given = [inputs] if isinstance(inputs, str) else list(inputs)
     missing = [name for name in given if name != "-" and not Path(name).exists()]
@@ -123,6 +123,11 @@ def expand_inputs(inputs: str | Sequence[str]) -> list[Path]:
                 f"{path}: no sequence files in this folder ({', '.join(SEQUENCE_SUFFIXES)}, also compressed)"
             )
         found.extend(inside)
+    named: dict[Path, Path] = {}
+    for path in found:
+        if (first := named.setdefault(path.resolve(), path)) is not path:
+            twice = f"{path} is named twice" if first == path else f"{path} and {first} are one file"
+            raise DataError(f"{twice}: each of its reads would count twice; name it once")
     return found
 
 

@@ -105,6 +105,8 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
     train = Selection.of(
         store, side="kept" if held_out else "all", fraction=held_out, seed=config.seed, max_reads=dataset.max_reads
     )
+    if dataset.max_reads is not None and len(train) < dataset.max_reads:
+        warnings.append(f"dataset.max_reads is {dataset.max_reads:,} and there are {len(train):,} reads: all are taken")
     most = dataset.max_val_reads or VALIDATION_VALUES // len(labels)
     if dataset.val_fasta is None and not held_out:
         validation = _none_of(store)

@@ -243,9 +243,11 @@ def _begun(request: PrepareRequest, folder: Path) -> _Begun:
         found += input_differences(begun.inputs, request.files, request.labels_from)
         if request.read_ids != begun.identity.read_ids:
             found.append(f"the store was begun {'with' if begun.identity.read_ids else 'without'} --read-ids")
-        if found:
+        if not found:
+            return _Begun(identity, begun.inputs)
+        if any((folder / SHARDS_FOLDER).glob("shard-*")):
             raise DataError(_refusal(folder, found))
-        return _Begun(identity, begun.inputs)
+        # Nothing has come of that request, as where its input could not be read: it stands in nobody's way.
     inputs = tuple(
         InputFacts(path=STDIN, bytes=0, mtime_ns=0, sha256="") if str(file) == STDIN else input_facts(file)
         for file in request.files

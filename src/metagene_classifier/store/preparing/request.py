@@ -106,7 +106,7 @@ def differences(
     elif was.labels_from != now.labels_from:
         found.append(f"dataset.labels_from: {was.labels_from} in the store, {now.labels_from} here")
     elif was.header_regex != now.header_regex:
-        found.append(f"dataset.header_regex: {was.header_regex!r} in the store, {now.header_regex!r} here")
+        found.append(f"dataset.header_regex: '{was.header_regex}' in the store, '{now.header_regex}' here")
     elif was.labels_table_sha256 != now.labels_table_sha256:
         found.append("dataset.labels_tsv: the store was made with a table of other content")
     if made_labels != labels:
@@ -133,10 +133,14 @@ def input_differences(made: Sequence[InputFacts], files: Sequence[Path], labels_
             status = path.stat()
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        same_name = was.path == str(path.absolute())
         if status.st_size != was.bytes:
-            found.append(f"{path} has {status.st_size:,} bytes, and {was.path} had {was.bytes:,}: it changed since")
+            why = f"which changed since: it had {was.bytes:,} bytes and has {status.st_size:,}" if same_name else ""
         elif status.st_mtime_ns != was.mtime_ns and input_facts(path).sha256 != was.sha256:
-            found.append(f"{path} has another content than {was.path} had: it changed since")
+            why = "which changed since: its content is another" if same_name else ""
+        else:
+            continue
+        found.append(f"it was made from {was.path}, {why or f'and {path} has another content'}")
     return found
 
 
@@ -144,7 +148,11 @@ def _difference_of_labels(made: Labels, labels: Labels) -> str:
     if len(made) != len(labels):
         return f"{len(made)} classes in the store, {len(labels)} here"
     was, now = next((a, b) for a, b in zip(made.classes, labels.classes, strict=True) if a != b)
-    return (
-        f"class {was.class_id} is {was.label!r} (taxid {was.taxid}) in the store, and here class {now.class_id} is "
-        f"{now.label!r} (taxid {now.taxid})"
-    )
+    if was.class_id != now.class_id:
+        return (
+            f"class {was.class_id} ({was.label}) in the store stands where class {now.class_id} ({now.label}) does here"
+        )
+    if was.label != now.label:
+        return f"class {was.class_id} is {was.label} in the store and {now.label} here"
+    taxids = f"taxid {was.taxid or 'none'} in the store and {now.taxid or 'none'} here"
+    return f"class {was.class_id} ({was.label}) has {taxids}"
