@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metagene_classifier import __version__
-from metagene_classifier.cache import ENTRY_FILE as CACHE_ENTRY_FILE
-from metagene_classifier.errors import DataError, OutputError
+from metagene_classifier.errors import DataError
 from metagene_classifier.reads.labelled import check_labelled
 from metagene_classifier.reads.labels import Labels, read_mapping, write_mapping
 from metagene_classifier.store.facts import (
@@ -20,21 +16,26 @@ from metagene_classifier.store.facts import (
     STORE_FILE,
     DamagedFacts,
     InputFacts,
-    LabellingFacts,
     ShardEntry,
     ShardFacts,
     StoreFacts,
-    TokenizerFacts,
     read_shard_facts,
     read_store_facts,
-    shard_facts_path,
-    shard_name,
     shard_path,
     write_store_facts,
 )
+from metagene_classifier.store.preparing.begun import (
+    REQUEST_FILE,
+    Begun,
+    begin,
+    make_folder,
+    refusal,
+    remove_store,
+    whole_shards,
+)
 from metagene_classifier.store.preparing.digests import input_facts
 from metagene_classifier.store.preparing.filling import ENDS_INPUT, ShardFiller, entry_of
-from metagene_classifier.store.preparing.lock import LOCK_FILE, only_writer
+from metagene_classifier.store.preparing.lock import only_writer
 from metagene_classifier.store.preparing.mending import damaged_shards, mend
 from metagene_classifier.store.preparing.noticed import Noticed
 from metagene_classifier.store.preparing.pieces import PIECE_BYTES, Piece, pieces_of, reads_of_piece
@@ -51,12 +52,9 @@ from metagene_classifier.store.preparing.request import (
 from metagene_classifier.store.preparing.summary import summary_of
 from metagene_classifier.store.preparing.work import Work
 from metagene_classifier.store.tokens import TokenStore
-from metagene_classifier.whole_files import whole_file
 
 __all__ = ["check_same", "prepare"]
 
-REQUEST_FILE = "request.json"
-FORMAT = 1
 UNKNOWN_IN_ALL = 10_000
 SMALL_BYTES = 4 * PIECE_BYTES  # starting workers takes longer than preparing so much
 
@@ -91,10 +89,10 @@ def prepare(
         OutputError: the disk is full or cannot be written; the shards that are whole are kept.
         MgcError: a worker was killed.
     """
-    _make(folder)
+    make_folder(folder)
     with only_writer(folder, wait=wait, tell=tell):
         if overwrite:
-            _remove(folder)
+            remove_store(folder)
         if (folder / STORE_FILE).is_file():
             try:
                 return _checked(request, folder, workers, tell, quiet)
@@ -103,13 +101,13 @@ def prepare(
                     raise
                 tell(f"{error}: it is written again from the shards")
                 (folder / STORE_FILE).unlink()
-        begun = _begun(request, folder)
+        begun = begin(request, folder)
         for left in (folder / SHARDS_FOLDER).glob("*.partial"):
             left.unlink(missing_ok=True)
         try:
             return _finished(request, folder, begun, workers, tell)
         except KeyboardInterrupt:
-            kept = _whole_shards(folder)
+            kept = whole_shards(folder)
             what = f"{len(kept)} whole shards are kept in {folder}"
             if STDIN in map(str, request.files):
                 tell(f"stopped; {what}, but standard input cannot be gone on with: run it again with --overwrite")
@@ -139,51 +137,6 @@ def check_same(store: TokenStore, request: PrepareRequest) -> None:
     _check_labelled(request, facts)
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """What stands in ``request.json``: the request of a store that was begun."""
-
-    identity: Identity
-    inputs: tuple[InputFacts, ...]
-
-
-def _make(folder: Path) -> None:
-    if folder.is_file():
-        raise OutputError(f"{folder} is a file: name a folder for the store")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        inside = [path.name for path in folder.iterdir()]
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    strangers = sorted(name for name in inside if name not in _BEGUN and not _is_left_over(name))
-    if strangers and not any(name in inside for name in (STORE_FILE, REQUEST_FILE)):
-        raise OutputError(f"{folder} is not empty and no store ({strangers[0]} is in it): name another folder")
-
-
-# What stands in a folder before the request is written, a request that was not written to its end included.
-_BEGUN = (LOCK_FILE, CACHE_ENTRY_FILE)
-
-
-def _is_left_over(name: str) -> bool:
-    return name.endswith(".partial") or name.startswith(f".{CACHE_ENTRY_FILE}.")
-
-
-def _remove(folder: Path) -> None:
-    try:
-        # Shards first: what is left when this breaks off must not be taken for those of another request.
-        if (folder / SHARDS_FOLDER).is_dir():
-            for path in (folder / SHARDS_FOLDER).glob("shard-*"):
-                path.unlink(missing_ok=True)
-        for name in (STORE_FILE, REQUEST_FILE, MAPPING_FILE):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot remove the store in {folder}: {error.strerror}") from error
-
-
-def _refusal(folder: Path, found: Sequence[str]) -> str:
-    return f"{folder} holds another store: {'; '.join(found)}: name another folder, or give --overwrite"
-
-
 def _checked(
     request: PrepareRequest, folder: Path, workers: int, tell: Callable[[str], None], quiet: bool
 ) -> TokenStore:
@@ -196,7 +149,7 @@ def _checked(
     if request.read_ids != facts.read_ids:
         found.append(f"the store was made {'with' if facts.read_ids else 'without'} --read-ids")
     if found:
-        raise DataError(_refusal(folder, found))
+        raise DataError(refusal(folder, found))
     bad = damaged_shards(folder, facts.shards)
     if bad:
         tell(f"{folder}: {len(bad)} damaged or missing shards are made again: {', '.join(s.name for s in bad[:10])}")
@@ -229,79 +182,14 @@ def _labels_of(folder: Path, facts: StoreFacts, request: PrepareRequest, tell: C
     return request.labels
 
 
-def _begun(request: PrepareRequest, folder: Path) -> _Begun:
-    """The request of the unfinished store in the folder, which is begun here if there is none.
-
-    Raises:
-        DataError: it is another one.
-    """
-    path = folder / REQUEST_FILE
-    identity = identity_of(request)
-    if path.is_file():
-        begun = _read_request(path)
-        found = differences(begun.identity, read_mapping(folder / MAPPING_FILE), identity, request.labels)
-        found += input_differences(begun.inputs, request.files, request.labels_from)
-        if request.read_ids != begun.identity.read_ids:
-            found.append(f"the store was begun {'with' if begun.identity.read_ids else 'without'} --read-ids")
-        if not found:
-            return _Begun(identity, begun.inputs)
-        if any((folder / SHARDS_FOLDER).glob("shard-*")):
-            raise DataError(_refusal(folder, found))
-        # Nothing has come of that request, as where its input could not be read: it stands in nobody's way.
-    inputs = tuple(
-        InputFacts(path=STDIN, bytes=0, mtime_ns=0, sha256="") if str(file) == STDIN else input_facts(file)
-        for file in request.files
-    )
-    # The request is written last, so that without one there is nothing of worth in the folder.
-    write_mapping(folder / MAPPING_FILE, request.labels)
-    values = {
-        "format": FORMAT,
-        "tokenizer": identity.tokenizer.model_dump(),
-        "labelling": identity.labelling.model_dump(),
-        "read_ids": identity.read_ids,
-        "inputs": [facts.model_dump() for facts in inputs],
-    }
-    with whole_file(path) as out:
-        json.dump(values, out, indent=1)
-    return _Begun(identity, inputs)
-
-
-def _read_request(path: Path) -> _Begun:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise DataError(f"{path} is of another version: give --overwrite to begin anew")
-        return _Begun(
-            Identity(
-                TokenizerFacts(**values["tokenizer"]), LabellingFacts(**values["labelling"]), bool(values["read_ids"])
-            ),
-            tuple(InputFacts(**facts) for facts in values["inputs"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged: give --overwrite to begin anew") from error
-
-
 def _work(request: PrepareRequest, files: Sequence[Path]) -> Work:
     return Work(tuple(files), request.labels, request.source, request.tokenizer, request.read_ids)
 
 
-def _whole_shards(folder: Path) -> list[ShardFacts]:
-    """The facts of the shards from the first on, up to the first that is missing."""
-    found: list[ShardFacts] = []
-    while shard_facts_path(folder, name := shard_name(len(found))).is_file():
-        try:
-            facts = read_shard_facts(folder, name)
-        except DataError:
-            break
-        counts = {key: facts.noticed[key] for key in ("records", "lines", ENDS_INPUT)}
-        found.append(facts.model_copy(update={"reads_per_class": {}, "noticed": counts}))  # the rest is large
-    return found
-
-
 def _finished(
-    request: PrepareRequest, folder: Path, begun: _Begun, workers: int, tell: Callable[[str], None]
+    request: PrepareRequest, folder: Path, begun: Begun, workers: int, tell: Callable[[str], None]
 ) -> TokenStore:
-    done = _whole_shards(folder)
+    done = whole_shards(folder)
     entries = [entry_of(facts) for facts in done]
     first_input, first_byte, record, line = _place_to_go_on(done)
     missing = [entry for entry in entries if not _has_size(folder, entry)]
@@ -389,7 +277,7 @@ def _has_size(folder: Path, entry: ShardEntry) -> bool:
         return False
 
 
-def _closed(request: PrepareRequest, folder: Path, begun: _Begun, entries: Sequence[ShardEntry]) -> TokenStore:
+def _closed(request: PrepareRequest, folder: Path, begun: Begun, entries: Sequence[ShardEntry]) -> TokenStore:
     """Add up what was noticed, refuse what is to be refused, and write ``store.json``."""
     noticed = Noticed()
     per_class: dict[int, int] = {}
