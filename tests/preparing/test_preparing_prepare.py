@@ -26,7 +26,7 @@ from metagene_classifier.reads.labelled import LabellingReport, LabelSource, lab
 from metagene_classifier.reads.labels import ClassLabel, Labels, read_mapping
 from metagene_classifier.store.facts import shard_facts_path
 from metagene_classifier.store.preparing import filling, pieces
-from metagene_classifier.store.preparing import prepare as preparing
+from metagene_classifier.store.preparing.begun import whole_shards
 from metagene_classifier.store.preparing.lock import only_writer
 from metagene_classifier.store.preparing.noticed import Noticed
 from metagene_classifier.store.preparing.prepare import check_same, prepare
@@ -400,7 +400,7 @@ def test_a_shards_facts_are_written_behind_it(small, request_of, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         prepare(request_of(), tmp_path / "store", workers=1, tell=silent)
     assert not shard_facts_path(tmp_path / "store", "shard-00000").exists()
-    assert preparing._whole_shards(tmp_path / "store") == []
+    assert whole_shards(tmp_path / "store") == []
 
 
 def test_fastq_and_fasta_wrapped_over_many_pieces_keep_their_records(request_of, tmp_path, monkeypatch):
