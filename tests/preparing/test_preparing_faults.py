@@ -186,3 +186,9 @@ def test_a_pipe_is_refused_before_it_is_read(request_of, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"give a pipe as -"):
         prepare(request_of(tmp_path / "pipe"), tmp_path / "store", workers=1, tell=silent)
+
+
+def test_a_file_named_twice_is_refused(request_of, labelled_files, tmp_path):
+    twice = request_of(labelled_files.train_fasta, labelled_files.val_fasta, labelled_files.train_fasta)
+    with pytest.raises(DataError, match="is named twice: each of its reads would count twice"):
+        prepare(twice, tmp_path / "store", workers=1, tell=silent)

@@ -16,7 +16,7 @@ from metagene_classifier.reads.content import Content, decompressed
 from metagene_classifier.reads.parsing import fasta_reads, fastq_reads
 from metagene_classifier.reads.read import Read
 
-__all__ = ["SequenceText", "expand_inputs", "open_text", "read_records", "sequence_stem"]
+__all__ = ["SequenceText", "check_named_once", "expand_inputs", "open_text", "read_records", "sequence_stem"]
 
 SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".fq", ".fastq")
 COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -106,7 +106,7 @@ def expand_inputs(inputs: str | Sequence[str]) -> list[Path]:
     or .zst. ``-`` (standard input) is passed through.
 
     Raises:
-        DataError: files that do not exist (all are named), a file named twice, or a folder without a sequence file.
+        DataError: files that do not exist (all are named), or a folder without a sequence file.
     """
     given = [inputs] if isinstance(inputs, str) else list(inputs)
     missing = [name for name in given if name != "-" and not Path(name).exists()]
@@ -123,12 +123,22 @@ def expand_inputs(inputs: str | Sequence[str]) -> list[Path]:
                 f"{path}: no sequence files in this folder ({', '.join(SEQUENCE_SUFFIXES)}, also compressed)"
             )
         found.extend(inside)
-    named: dict[Path, Path] = {}
-    for path in found:
-        if (first := named.setdefault(path.resolve(), path)) is not path:
-            twice = f"{path} is named twice" if first == path else f"{path} and {first} are one file"
-            raise DataError(f"{twice}: each of its reads would count twice; name it once")
     return found
+
+
+def check_named_once(files: Sequence[Path]) -> None:
+    """Refuse files of which each read would count twice.
+
+    Raises:
+        DataError: two of them are one.
+    """
+    named: dict[Path, Path] = {}
+    for path in files:
+        file = path.resolve()
+        if file in named:
+            twice = f"{path} is named twice" if named[file] == path else f"{path} and {named[file]} are one file"
+            raise DataError(f"{twice}: each of its reads would count twice; name it once")
+        named[file] = path
 
 
 def sequence_stem(name: str) -> str:

@@ -131,7 +131,7 @@ class Shard:
                 stream = pa.ipc.open_stream(source)
                 batch = stream.read_next_batch()
             return cls._of(batch)
-        except (OSError, StopIteration, ValueError, KeyError, pa.ArrowException) as error:
+        except Exception as error:  # a damaged file fails in as many ways as there are bytes
             raise DataError(
                 f"{path} is missing or damaged ({str(error).splitlines()[0] if str(error) else 'no reads in it'}): "
                 "run the same mgc prepare again, it makes this shard anew"

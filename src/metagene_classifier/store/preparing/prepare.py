@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metagene_classifier import __version__
 from metagene_classifier.errors import DataError
+from metagene_classifier.reads.files import check_named_once
 from metagene_classifier.reads.labelled import check_labelled
 from metagene_classifier.reads.labels import Labels, read_mapping, write_mapping
 from metagene_classifier.store.facts import (
@@ -84,11 +85,12 @@ def prepare(
         quiet: a store that is whole already is not worth a line.
 
     Raises:
-        DataError: an input cannot be used or changed since; reads have no class; or the folder holds a store of
-            another request, and then the message says how it differs.
+        DataError: an input cannot be used, is named twice or changed since; reads have no class; or the folder holds a
+            store of another request, and then the message says how it differs.
         OutputError: the disk is full or cannot be written; the shards that are whole are kept.
         MgcError: a worker was killed.
     """
+    check_named_once(request.files)
     make_folder(folder)
     with only_writer(folder, wait=wait, tell=tell):
         if overwrite:
