@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from metagene_classifier.errors import DataError
 from metagene_classifier.store.facts import shard_path
 from metagene_classifier.whole_files import whole_file
 
-__all__ = ["Shard", "shard_schema", "write_shard"]
+__all__ = ["Shard", "file_digest", "shard_schema", "write_shard"]
 
+HASHED_BYTES = 2**22
 _ID_TYPES = (pa.uint16(), pa.uint32())
 
 
@@ -77,6 +78,24 @@ def write_shard(
         with pa.ipc.new_stream(pa.PythonFile(hashing, "w"), schema) as stream:
             stream.write_batch(batch)
     return hashing.bytes, hashing.digest.hexdigest()
+
+
+def file_digest(path: Path, seen: Callable[[int], object]) -> str | None:
+    """SHA-256 of a file, of which no more is held than a piece; ``None`` where it cannot be read.
+
+    Args:
+        path: of the file.
+        seen: told the bytes of every piece that was read, for progress.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as handle:
+            while piece := handle.read(HASHED_BYTES):
+                digest.update(piece)
+                seen(len(piece))
+    except OSError:
+        return None
+    return digest.hexdigest()
 
 
 class _Hashing:

@@ -22,11 +22,9 @@ from metagene_classifier.store.facts import (
     read_store_facts,
     shard_path,
 )
-from metagene_classifier.store.shards import Shard
+from metagene_classifier.store.shards import Shard, file_digest
 
 __all__ = ["StoreColumns", "TokenStore"]
-
-HASHED_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ class TokenStore:
             shard.name
             for shard in self.facts.shards
             if (chosen is None or shard.name in chosen)
-            and _digest(shard_path(self.folder, shard.name), seen) != shard.sha256
+            and file_digest(shard_path(self.folder, shard.name), seen) != shard.sha256
         ]
 
     def fingerprint(self) -> str:
@@ -256,15 +254,3 @@ def _joined(parts: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
-
-
-def _digest(path: Path, seen: Callable[[int], object]) -> str | None:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as handle:
-            while piece := handle.read(HASHED_BYTES):
-                digest.update(piece)
-                seen(len(piece))
-    except OSError:
-        return None
-    return digest.hexdigest()

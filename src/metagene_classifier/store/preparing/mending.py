@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,30 +12,16 @@ from metagene_classifier.store.facts import ShardEntry, ShardFacts, shard_path
 from metagene_classifier.store.preparing.filling import ShardFiller, entry_of
 from metagene_classifier.store.preparing.pieces import pieces_of
 from metagene_classifier.store.preparing.pool import ReadPieces
+from metagene_classifier.store.shards import file_digest
 
 __all__ = ["damaged_shards", "mend"]
-
-HASHED_BYTES = 2**22
 
 
 def damaged_shards(folder: Path, shards: Sequence[ShardEntry]) -> list[ShardEntry]:
     """Those that are missing, or not the bytes that were written."""
     with progress(total=sum(shard.bytes for shard in shards), unit="B", label="verifying the store") as bar:
         bar.unit_scale = True
-        bad = []
-        for shard in shards:
-            digest = hashlib.sha256()
-            try:
-                with open(shard_path(folder, shard.name), "rb") as handle:
-                    while piece := handle.read(HASHED_BYTES):
-                        digest.update(piece)
-            except OSError:
-                bad.append(shard)
-                continue
-            bar.update(shard.bytes)
-            if digest.hexdigest() != shard.sha256:
-                bad.append(shard)
-    return bad
+        return [shard for shard in shards if file_digest(shard_path(folder, shard.name), bar.update) != shard.sha256]
 
 
 def mend(folder: Path, entry: ShardEntry, files: Sequence[Path], read: ReadPieces, read_ids: bool) -> ShardEntry:
