@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "metagene_classifier"
 GROUND_FLOOR = ["errors", "console", "whole_files", "config_errors", "config", "config_file", "hub", "cache"]
 STAGES = [
     *("reads", "tokenization", "store", "batching", "model", "memory"),
-    *("metrics", "training", "prediction", "report", "cli"),
+    *("metrics", "calling", "training", "prediction", "report", "serving", "cli"),
 ]
 
 KEYS_OF_EARLIER_FILES = """

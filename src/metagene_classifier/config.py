@@ -176,6 +176,8 @@ class DatasetConfig(Section):
     """Reads that ``blocks`` shuffles among one another."""
     prepare_workers: Count | Literal["auto"] = "auto"
     """Processes that turn reads into tokens; ``auto`` is one for each core, 8 at most."""
+    taxonomy: str | None = None
+    """Folder of NCBI's ``nodes.dmp`` and ``names.dmp``: gives the classes ranks and lineages, which the model keeps."""
     file_format: str | None = None
     gzip: str | bool | None = None
 
@@ -244,6 +246,11 @@ class TrainingConfig(Section):
     as well (``fsdp``); ``auto`` shares the weights out only where one device cannot hold them."""
     layout: Literal["auto", "packed", "buckets", "padded"] = "auto"
     """How reads lie in a micro-batch; ``padded`` (all to ``max_length``) is for comparison only."""
+    reverse_complement: Literal["none", "augment", "consistency"] = "none"
+    """``augment`` learns from either strand of each read, drawn anew in each epoch; ``consistency`` learns from both at
+    once, and that they agree (arXiv 2509.18529), which is twice the work."""
+    consistency_weight: float = Field(1.0, gt=0)
+    """Of the strands' disagreement against the loss itself."""
     precision: Literal["bf16-mixed", "fp16-mixed", "32"] = "bf16-mixed"
     max_grad_norm: float = Field(1.0, gt=0)
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
@@ -297,6 +304,27 @@ class MetricsConfig(Section):
     per_class_report: bool = True
 
 
+class CallingConfig(Section):
+    """From class scores to calls: what is measured at the end of training, and what is never called."""
+
+    calibrate: bool = True
+    """Fit temperatures and the default threshold on the validation reads."""
+    calibration_reads: Count = 20000
+    """Validation reads for it at most."""
+    open_set: bool = True
+    """Choose the threshold also by reads of taxa that were left out of the head, so that strangers are refused."""
+    open_set_reads: Count = 4096
+    """Training reads, and as many validation reads, at most, whose embeddings heads without a taxon are fitted on."""
+    folds: int = Field(10, ge=2, le=10)
+    """Of the classes: each fold is left out once."""
+    min_tokens: int = Field(8, ge=0)
+    """A read of fewer tokens is unclassified."""
+    min_complexity: Share = 0.0
+    """A read of less is unclassified; 0 calls every read."""
+    strand: Literal["single", "average"] = "single"
+    """``average`` scores both strands of a read and averages, for twice the work."""
+
+
 class LoggingConfig(Section):
     """Where the run's figures go."""
 
@@ -328,6 +356,7 @@ class Config(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     loss: LossConfig = LossConfig()
     metrics: MetricsConfig = MetricsConfig()
+    calling: CallingConfig = CallingConfig()
     logging: LoggingConfig = LoggingConfig()
     memory_optimization: MemoryOptimizationConfig = MemoryOptimizationConfig()
 

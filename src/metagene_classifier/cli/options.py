@@ -34,6 +34,7 @@ _KEYS: dict[str, tuple[str, Any, str]] = {
     "val-fasta": ("dataset.val_fasta", str, "Validation reads: as --train-fasta."),
     "test-fasta": ("dataset.test_fasta", str, "Test reads, for evaluate --split test."),
     "mapping-tsv": ("dataset.mapping_tsv", str, "Table of class_id, label_name and tax_id."),
+    "taxonomy": ("dataset.taxonomy", str, "Folder of NCBI's nodes.dmp and names.dmp: the classes' ranks and lineages."),
     "labels-from": ("dataset.labels_from", str, "Where a read's class stands: header, tsv or filename."),
     "labels-tsv": ("dataset.labels_tsv", str, "Table of read id and class (with --labels-from tsv)."),
     "output-dir": ("training.output_dir", str, "Folder of the run."),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metagene_classifier.errors import ModelFolderError
+from metagene_classifier.model.calibration import CalibrationFacts
 from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.reads.labels import ClassLabel, Labels
 from metagene_classifier.whole_files import whole_file
@@ -17,6 +18,7 @@ from metagene_classifier.whole_files import whole_file
 __all__ = [
     "DESCRIPTION_FILE",
     "SCHEMA_VERSION",
+    "CallingFacts",
     "EncoderFacts",
     "LabelFacts",
     "ModelDescription",
@@ -28,8 +30,8 @@ __all__ = [
 ]
 
 DESCRIPTION_FILE = "metagene_classifier.json"
-# 2: the encoder's quantization, and rows in its probe.
-SCHEMA_VERSION = 2
+# 2: the encoder's quantization, and rows in its probe. 3: calibration, what is never called, the taxonomy.
+SCHEMA_VERSION = 3
 # Above this size a file is known by its length alone: hashing a whole encoder would cost half a minute at each start.
 HASHED_BYTES = 256 * 2**20
 
@@ -75,6 +77,14 @@ class LabelFacts(_Part):
     taxid: int | None
 
 
+class CallingFacts(_Part):
+    """What is never called, and how strands are scored, where a prediction says nothing else."""
+
+    min_tokens: int = 0
+    min_complexity: float = 0.0
+    strand: Literal["single", "average"] = "single"
+
+
 class ModelDescription(_Part):
     """Everything but the weights that prediction needs."""
 
@@ -90,7 +100,10 @@ class ModelDescription(_Part):
     long_reads: Literal["window", "truncate", "error"]
     window_overlap: float
     header_regex: str
-    calibration: None = None
+    calling: CallingFacts = CallingFacts()
+    calibration: CalibrationFacts | None = None
+    taxonomy: bool = False
+    """Whether the classes' ranks and lineages stand in ``taxonomy.tsv``."""
     files: dict[str, str]
     """Every other file of the folder that prediction reads, with its length and SHA-256."""
 

@@ -35,6 +35,7 @@ from metagene_classifier.model.packing import choose_layout
 from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.quiet import quiet_transformers
 from metagene_classifier.model.sharding import is_sharded, restore_encoder, save_encoder
+from metagene_classifier.reads.taxonomy import Taxonomy
 from metagene_classifier.tokenization.saved import load_saved_tokenizer, save_tokenizer
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 from metagene_classifier.whole_files import disk_full_is_clear, let_others_read
@@ -54,6 +55,7 @@ __all__ = [
 HEAD_FILE = "head.safetensors"
 ENCODER_FOLDER = "encoder"
 TOKENIZER_FOLDER = "tokenizer"
+TAXONOMY_FILE = "taxonomy.tsv"
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,25 @@ class LoadedModel:
     description: ModelDescription
     device: torch.device
     layout: Layout
+    taxonomy: Taxonomy | None = None
 
 
 def save_model(
-    folder: Path, classifier: ReadClassifier, tokenizer: ReadTokenizer, description: ModelDescription
+    folder: Path,
+    classifier: ReadClassifier,
+    tokenizer: ReadTokenizer,
+    description: ModelDescription,
+    taxonomy: Taxonomy | None = None,
 ) -> None:
-    """Write a model into an existing, empty folder; ``description.files`` is filled here."""
+    """Write a model into an existing, empty folder; ``description.files`` is filled here.
+
+    Args:
+        folder: of the model.
+        classifier: encoder and head.
+        tokenizer: the encoder's.
+        description: of the model.
+        taxonomy: of the classes; they and their ancestors are kept.
+    """
     assert classifier.head is not None
     save_file({name: tensor.contiguous() for name, tensor in classifier.head.state_dict().items()}, folder / HEAD_FILE)
     if description.adapter:
@@ -83,6 +98,9 @@ def save_model(
             with quiet_transformers():
                 classifier.transformer.save_pretrained(folder / ENCODER_FOLDER, safe_serialization=True)
     save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+    if taxonomy is not None:
+        taxonomy.subset(taxid for taxid in description.label_table().taxids if taxid).save(folder / TAXONOMY_FILE)
+        description = description.model_copy(update={"taxonomy": True})
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_description(folder, description.model_copy(update={"files": file_digests(folder, names)}))
 
@@ -198,7 +216,8 @@ def load_model(
     load_head(classifier, folder)
     if device_map is None:
         classifier.to(target)
-    return LoadedModel(folder, classifier.eval(), tokenizer, description, target, layout)
+    taxonomy = Taxonomy.load(folder / TAXONOMY_FILE) if description.taxonomy else None
+    return LoadedModel(folder, classifier.eval(), tokenizer, description, target, layout, taxonomy)
 
 
 def _named(quantization: Quantization) -> str:

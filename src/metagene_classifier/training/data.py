@@ -18,6 +18,7 @@ from metagene_classifier.reads.files import expand_inputs
 from metagene_classifier.reads.headers import HeaderPattern
 from metagene_classifier.reads.labelled import LabelSource
 from metagene_classifier.reads.labels import Labels, infer_labels_from_files, read_label_table, read_mapping
+from metagene_classifier.reads.taxonomy import Taxonomy
 from metagene_classifier.store.bits import CHUNK_READS, Bits
 from metagene_classifier.store.facts import is_store
 from metagene_classifier.store.order import ReadOrder
@@ -39,6 +40,7 @@ __all__ = [
     "load_training_data",
     "open_store",
     "store_named",
+    "taxonomy_of",
     "tokenizer_of",
 ]
 
@@ -58,6 +60,7 @@ class TrainingData:
         tokenizer: the encoder's.
         framing: how tokens become segments.
         warnings: lines for the user and the report.
+        taxonomy: of the classes, where one is named.
     """
 
     labels: Labels
@@ -67,6 +70,7 @@ class TrainingData:
     tokenizer: ReadTokenizer
     framing: Framing
     warnings: list[str] = field(default_factory=list)
+    taxonomy: Taxonomy | None = None
 
 
 def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingData:
@@ -92,6 +96,7 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
             f"model.num_classes is {config.model.num_classes} and the mapping has {len(labels)} classes: "
             "set it to auto, or give the mapping that it was meant for"
         )
+    taxonomy = taxonomy_of(dataset, labels)
     stores = _Stores(config, labels, label_source(dataset), tokenizer, tell)
     store = stores.of("training", files, stored)
     if dataset.val_fasta is None:
@@ -101,7 +106,7 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
         held_out = 0.0
         named = store_named(dataset.val_fasta)
         validation_store = stores.of("validation", [] if named else expand_inputs(dataset.val_fasta), named)
-    warnings = stores.warnings
+    warnings = [*stores.warnings, *(taxonomy.faults(labels) if taxonomy else [])]
     train = Selection.of(
         store, side="kept" if held_out else "all", fraction=held_out, seed=config.seed, max_reads=dataset.max_reads
     )
@@ -144,7 +149,7 @@ def load_training_data(config: Config, tell: Callable[[str], None]) -> TrainingD
         tell(f"training on {len(train):,} reads, {order.reads_per_epoch:,} in an epoch")
     for line in warnings:
         tell(line)
-    return TrainingData(labels, train, order, validation, tokenizer, framing, warnings)
+    return TrainingData(labels, train, order, validation, tokenizer, framing, warnings, taxonomy)
 
 
 def store_named(reads: str | Sequence[str]) -> Path | None:
@@ -205,6 +210,17 @@ def labels_of(dataset: DatasetConfig, files: Sequence[Path]) -> Labels:
     raise ConfigError(
         "no table of classes: give --mapping-tsv (class_id, label_name, tax_id), or set dataset.mapping_tsv"
     )
+
+
+def taxonomy_of(dataset: DatasetConfig, labels: Labels) -> Taxonomy | None:
+    """The classes' taxa and all above them, where a taxonomy is named.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if dataset.taxonomy is None:
+        return None
+    return Taxonomy.read(dataset.taxonomy, [taxid for taxid in labels.taxids if taxid is not None])
 
 
 def label_source(dataset: DatasetConfig) -> LabelSource:

@@ -42,6 +42,7 @@ FREE_KEYS = (
     "model.checkpoint_offload",
     "logging",
     "metrics",
+    "calling",
     "training.max_epochs",
     "training.max_steps",
     "training.fit",
@@ -54,6 +55,7 @@ FREE_KEYS = (
     "training.early_stopping.patience",
     "training.early_stopping.enabled",
     "dataset.test_fasta",
+    "dataset.taxonomy",
     "dataset.prepare_workers",
 )
 

@@ -247,7 +247,7 @@ def _make_loop(
             if config.model.learns == "all" and is_sharded(classifier):
                 save_encoder(classifier.transformer, None)
             return
-        save_model(folder, classifier, data.tokenizer, describe(config, data, run.built))
+        save_model(folder, classifier, data.tokenizer, describe(config, data, run.built), data.taxonomy)
         write_card(folder, run.facts(state, settings.reads_per_step, metrics))
 
     set_training(classifier, config.model.freeze)

@@ -13,6 +13,7 @@ from metagene_classifier.errors import ConfigError, nearest
 from metagene_classifier.hub import lasting_name
 from metagene_classifier.model.description import (
     SCHEMA_VERSION,
+    CallingFacts,
     EncoderFacts,
     LabelFacts,
     ModelDescription,
@@ -125,5 +126,10 @@ def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> Mode
         long_reads=config.tokenizer.long_reads,
         window_overlap=config.tokenizer.window_overlap,
         header_regex=config.dataset.header_regex,
+        calling=CallingFacts(
+            min_tokens=config.calling.min_tokens,
+            min_complexity=config.calling.min_complexity,
+            strand=config.calling.strand,
+        ),
         files={},
     )
