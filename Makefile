@@ -20,7 +20,7 @@ install: $(INSTALLED)
 # The stamp comes last, so an install that broke off is done again.
 $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --constraint constraints.txt --editable '.[quantization,ray,tensorboard,dev]'
+	$(VENV)/bin/python -m pip install --constraint constraints.txt --editable '.[quantization,ray,serve,tensorboard,dev]'
 	touch $@
 
 demo: install

@@ -283,3 +283,18 @@ def test_a_device_map_would_not_start(check, mapping, train):
     code, output, _ = check("--set", "model.device_map=auto", "--train-fasta", train, "--mapping-tsv", mapping)
     assert code == 1
     assert "model.device_map: auto is for prediction" in output
+
+
+def test_classes_that_the_taxonomy_lacks_are_told_and_a_broken_one_stops_training(
+    check: Run, train: Path, tmp_path: Path
+) -> None:
+    mapping = tmp_path / "strange.tsv"
+    mapping.write_text("class_id\tlabel_name\ttax_id\n1\tEscherichia coli\t562\n2\tNobody\t99999999\n3\tPhage\t\n")
+    told = ("--train-fasta", train, "--mapping-tsv", mapping, "--set", "model.encoder_path=builtin:llama-tiny")
+    code, output, _ = check(*told, "--set", "model.init=random", "--taxonomy", ROOT / "data" / "taxonomy")
+    assert code == 0
+    assert "1 of 3 classes have taxids that it lacks; they get no ranks: Nobody (99999999)" in output
+    (tmp_path / "nodes.dmp").write_text("1\t|\t1\t|\tno rank\t|\n7\t|\t8\t|\tgenus\t|\n")
+    code, output, _ = check(*told, "--set", "model.init=random", "--taxonomy", tmp_path)
+    assert code == 1
+    assert "taxid 7 has the parent 8, which is not there" in output

@@ -150,9 +150,9 @@ class ClassTree:
     def _ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First and last place of each taxon's clade in a walk that visits clades whole."""
         children: list[list[int]] = [[] for _ in self.taxa]
-        for number, taxon in enumerate(self.taxa):
+        for number, parent in enumerate(self.parents.tolist()):
             if number:
-                children[taxon.parent].append(number)
+                children[parent].append(number)
         first = np.zeros(len(self.taxa), np.int64)
         last = np.zeros(len(self.taxa), np.int64)
         clock, stack = 0, [(0, False)]

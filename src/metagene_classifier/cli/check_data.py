@@ -98,7 +98,7 @@ def _check(config: Config, max_reads: int | None) -> _Check:
     from metagene_classifier.reads.files import expand_inputs
     from metagene_classifier.store.tokens import TokenStore
     from metagene_classifier.tokenization.survey import survey_file
-    from metagene_classifier.training.data import label_source, labels_of, store_named, tokenizer_of
+    from metagene_classifier.training.data import label_source, labels_of, store_named, taxonomy_of, tokenizer_of
 
     check = _Check(max_length=config.tokenizer.max_length)
     fitted = check.attempt(lambda: tokenizer_of(config, check.warnings.append))
@@ -126,6 +126,8 @@ def _check(config: Config, max_reads: int | None) -> _Check:
     source = check.attempt(lambda: label_source(dataset))
     if check.labels is not None:
         _check_labels(check, config, check.labels)
+        taxonomy = check.attempt(partial(taxonomy_of, dataset, check.labels))
+        check.warnings += taxonomy.faults(check.labels) if taxonomy is not None else []
     for split, folder in stores.items():
         if source is not None:
             check.attempt(partial(_look_at_store, check, config, split, folder, source), split)

@@ -1,6 +1,7 @@
 """The taxonomy of NCBI: parents, ranks and names from a dump, cut down to the classes of a model.
 
-The dump's format: a line a node, cells between ``\\t|\\t``, of https://ftp.ncbi.nlm.nih.gov/pub/taxonomy (taxdump_readme).
+A dump is a folder of tables (taxdump_readme.txt of https://ftp.ncbi.nlm.nih.gov/pub/taxonomy): a line a row, a vertical
+bar between tabs after each cell. Older and shortened dumps have fewer columns behind those that are read here.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class Taxonomy:
                 f"they get no ranks: {_listed(unknown)}"
             )
         if moved:
-            lines.append(f"taxonomy: {len(moved):,} taxids are merged into others by now: {_listed(moved)}")
+            lines.append(f"taxonomy: taxids that are merged into others by now: {_listed(moved)}")
         return lines
 
     def _check_ways_up(self) -> None:
