@@ -72,6 +72,14 @@ def test_a_tie_of_depth_goes_to_the_likelier() -> None:
     assert called([0.30, 0.10, 0.60, 0.0, 0.0], 0.2) == (210, 0.6)
 
 
+def test_the_top_rank_has_several_names() -> None:
+    newer = {2: "domain", 10239: "acellular root"}
+    nodes = {taxid: TaxonNode(taxid, parent, newer.get(taxid, rank), name) for taxid, parent, rank, name in NODES}
+    tree = ClassTree.of(LABELS, Taxonomy(nodes))
+    tops = tree.at_rank("superkingdom")[tree.taxon_of_class]
+    assert [tree.taxa[top].name for top in tops] == ["Bacteria"] * 3 + ["Viruses"] * 2
+
+
 def test_without_a_taxonomy_a_call_is_a_class_or_nothing() -> None:
     flat = ClassTree.of(LABELS)
     assert called([0.50, 0.45, 0.03, 0.01, 0.01], 0.5, flat) == (200, 0.5)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from metagene_classifier.reads.labels import ClassLabel, Labels
 from metagene_classifier.reads.taxonomy import ROOT, Taxonomy
 
-__all__ = ["RANKS", "ClassTree", "TreeTaxon"]
+__all__ = ["RANKS", "TOP_RANKS", "ClassTree", "TreeTaxon"]
 
 RANKS = ("superkingdom", "phylum", "class", "order", "family", "genus", "species")
-"""The ranks that tables are made for, from the top down. NCBI's newer dumps call the first one ``domain`` for cells
-and ``realm`` or ``acellular root`` for viruses; ``domain`` is taken for ``superkingdom``."""
+"""The ranks that tables are made for, from the top down."""
+TOP_RANKS = frozenset({"superkingdom", "domain", "acellular root"})
+"""What NCBI's dumps call the first of them: since 2024 ``domain`` for cells and ``acellular root`` for viruses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class ClassTree:
 
     def at_rank(self, rank: str) -> npt.NDArray[np.int64]:
         """For each taxon its ancestor, or itself, at a rank; -1 where there is none. ``(taxa,)``."""
-        meant = {"superkingdom", "domain"} if rank in ("superkingdom", "domain") else {rank}
+        meant = TOP_RANKS if rank in TOP_RANKS else {rank}
         found = np.full(len(self.taxa), -1, np.int64)
         for number, taxon in enumerate(self.taxa):
             found[number] = number if taxon.rank in meant else found[taxon.parent] if number else -1
