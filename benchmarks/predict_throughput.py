@@ -32,11 +32,15 @@ from setting import (
 )
 from training_throughput import reads_per_second
 
+from metagene_classifier.calling.calibrated import Calibrator
+from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.model.out_of_memory import TokenBudget
-from metagene_classifier.prediction.calls import Call
+from metagene_classifier.prediction.call import Call
+from metagene_classifier.prediction.calling import Caller, CallOptions
 from metagene_classifier.prediction.formats.csv_calls import CallsCsv
+from metagene_classifier.prediction.formats.writing import FormatContext
 from metagene_classifier.prediction.opening import has_bf16_units
-from metagene_classifier.prediction.reads import call_reads
+from metagene_classifier.prediction.reads import call_reads, format_file
 from metagene_classifier.prediction.scorer import READS_PER_BLOCK, Scorer
 from metagene_classifier.prediction.shards import Census, Shard
 from metagene_classifier.prediction.stream_report import StreamReport
@@ -52,7 +56,7 @@ MANY_CLASSES = 3507
 def many_classes() -> int:
     """Rows of a CSV with the probabilities of as many classes as a large model has."""
     values = np.random.default_rng(0).random((256, MANY_CLASSES), np.float32) / MANY_CLASSES
-    calls = [Call(f"r{row}", "a", 1, "", 0.5, 150, "", values[row]) for row in range(len(values))]
+    calls = [Call(f"r{row}", "a", 1, "", 0.5, 150, "", values[row], 1, 0, (), ()) for row in range(len(values))]
     CallsCsv([str(number) for number in range(MANY_CLASSES)]).rows(calls)
     return len(calls)
 
@@ -82,6 +86,9 @@ def main(quick: bool, max_tokens: int | None, json_path: Path | None) -> None:
     budget = max_tokens or DEFAULT_MAX_TOKENS[device.type]
     scorer = Scorer(timed, CLASSES, tokenizer, frame, layout, TokenBudget(budget), device, "window")
     labels = Labels(tuple(ClassLabel(str(number), f"class {number}") for number in range(CLASSES)))
+    tree = ClassTree.of(labels)
+    caller = Caller(labels, tree, Calibrator(None), CallOptions(hits=False))
+    context = FormatContext("reads", labels, tree, paired=False, probabilities=False, program="benchmark")
     padded = PaddedClassifier(small_llama(device)).eval()
     sequences = reads_of_genome(2048 if quick else 16384)
     segments = [frame.frame(tokens) for tokens in tokenizer.encode_batch(sequences[:PADDED_READS])]
@@ -100,7 +107,7 @@ def main(quick: bool, max_tokens: int | None, json_path: Path | None) -> None:
 
         def file_to_csv(by: Scorer = scorer) -> int:
             blocks = by.stream(read_records(fastq), StreamReport())
-            return call_reads(blocks, labels, output=Path(folder) / "calls.csv", probabilities=False).reads
+            return call_reads(blocks, caller, [format_file("csv", Path(folder) / "calls.csv", context)])
 
         def file_to_scores() -> int:
             return sum(len(block.reads) for block in scorer.stream(read_records(fastq), StreamReport()))

@@ -86,6 +86,7 @@ def store_of_reads(folder: Path, sequences: Sequence[str], classes: npt.NDArray[
         package_version=version("metagene-classifier"),
         tokenizer=TokenizerFacts(kind=tokenizer.kind, name=tokenizer.name, fingerprint=tokenizer.fingerprint),
         labelling=LabellingFacts(labels_from="header", strict_classes=True),
+        classes_sha256=labels.fingerprint(),
         inputs=(),
         ids_dtype="uint16",
         read_ids=False,

@@ -319,8 +319,8 @@ class CallingConfig(Section):
     """Of the classes: each fold is left out once."""
     min_tokens: int = Field(8, ge=0)
     """A read of fewer tokens is unclassified."""
-    min_complexity: Share = 0.0
-    """A read of less is unclassified; 0 calls every read."""
+    min_complexity: Share = 0.55
+    """A read of less (repeats of up to seven bases) is unclassified; 0 calls every read. See ``calling/screening.py``."""
     strand: Literal["single", "average"] = "single"
     """``average`` scores both strands of a read and averages, for twice the work."""
 

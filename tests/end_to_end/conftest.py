@@ -13,6 +13,16 @@ import pytest
 from metagene_classifier.cli.main import main
 from metagene_classifier.hub import RESOURCES
 
+TAXA = [
+    (1, 1, "no rank", "root"),
+    (2, 1, "superkingdom", "Bacteria"),
+    (50, 2, "genus", "Gcensis"),
+    (60, 2, "genus", "Altigcensis"),
+    (100, 50, "species", "Lowia gcensis"),
+    (101, 50, "species", "Midia gcensis"),
+    (102, 60, "species", "Highia gcensis"),
+]
+
 GC_SHARES = {"Lowia gcensis": 0.25, "Midia gcensis": 0.5, "Highia gcensis": 0.75}
 
 
@@ -109,12 +119,65 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+PLAIN_CALLS = ("calling.calibrate=false", "calling.min_tokens=0", "calling.min_complexity=0")
+
+
 @pytest.fixture(scope="session")
 def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run that learned the three organisms."""
+    """The folder of a finished run that learned the three organisms; every read gets its likeliest class."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     options = [*world.train_options(folder), "--set", "model.lora.enabled=false", "--lr", 3e-3, "--max-epochs", 4]
+    options += [word for setting in PLAIN_CALLS for word in ("--set", setting)]
     with pytest.raises(SystemExit) as ended:
         main([*map(str, options), "--set", f"dataset.test_fasta={world.test}"])
     assert not ended.value.code
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ranked(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with ranks, a threshold of 0.8, and reads under 8 tokens or of low complexity refused."""
+    from metagene_classifier.model.calibration import CalibrationFacts, CutOff, ReliabilityFacts, TemperatureFacts
+    from metagene_classifier.model.description import (
+        CallingFacts,
+        file_digests,
+        read_description,
+        write_description,
+    )
+    from metagene_classifier.model.saved import TAXONOMY_FILE
+    from metagene_classifier.reads.taxonomy import TaxonNode, Taxonomy
+
+    folder = tmp_path_factory.mktemp("ranked") / "model"
+    shutil.copytree(trained / "best", folder)
+    Taxonomy({taxon[0]: TaxonNode(*taxon) for taxon in TAXA}).save(folder / TAXONOMY_FILE)
+    bins = ReliabilityFacts(edges=(0.0, 1.0), reads=(48,), confidence=(0.7,), accuracy=(0.7,), ece=0.0)
+    calibration = CalibrationFacts(
+        temperature=TemperatureFacts(single=0.8, pairs=1.3, pairs_measured=False, reads=48),
+        before=bins,
+        after=bins,
+        threshold=0.8,
+        table=(
+            CutOff(threshold=0.5, precision=0.8, sensitivity=0.8, called=40, f1=0.8),
+            CutOff(threshold=0.95, precision=0.99, sensitivity=0.5, called=30, f1=0.7),
+        ),
+    )
+    description = read_description(folder)
+    changes = {
+        "calibration": calibration,
+        "calling": CallingFacts(min_tokens=8, min_complexity=0.3),
+        "taxonomy": True,
+        "files": description.files | file_digests(folder, [TAXONOMY_FILE]),
+    }
+    write_description(folder, description.model_copy(update=changes))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taxdump(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three organisms' taxonomy as NCBI would write it."""
+    folder = tmp_path_factory.mktemp("taxdump")
+    rows = [f"{taxid}\t|\t{parent}\t|\t{rank}\t|\n" for taxid, parent, rank, _ in TAXA]
+    (folder / "nodes.dmp").write_text("".join(rows))
+    names = [f"{taxid}\t|\t{name}\t|\t\t|\tscientific name\t|\n" for taxid, _, _, name in TAXA]
+    (folder / "names.dmp").write_text("".join(names))
     return folder

@@ -1,7 +1,6 @@
 import csv
 import gzip
 import io
-import json
 import lzma
 import random
 import subprocess
@@ -238,34 +237,6 @@ def test_a_bare_encoder_embeds_too(world, unlabelled, mgc, tmp_path):
     with torch.no_grad():
         expected = AutoModel.from_pretrained(world.encoder)(ids).last_hidden_state[0].mean(0)
     np.testing.assert_allclose(np.load(tmp_path / "e.npy")[0], expected, atol=1e-5)
-
-
-def test_evaluate_on_files_and_splits(trained, world, mgc, tmp_path):
-    by_file = mgc("evaluate", "--ckpt", trained, "--input", world.test, "--output-dir", tmp_path / "a")
-    assert by_file.code == 0, by_file.err
-    by_split = mgc("evaluate", "--ckpt", trained / "best", "--split", "test", "--output-dir", tmp_path / "b")
-    assert by_split.code == 0, by_split.err
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        *("metrics.json", "per_class.csv", "confusion_matrix.csv", "confusion_matrix.png"),
-        *("predictions.csv", "report.html"),
-    }
-    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
-    assert metrics == json.loads((tmp_path / "b" / "metrics.json").read_text())
-    calls = rows((tmp_path / "a" / "predictions.csv").read_text())
-    truth = [read.header.split("|")[1] for read in read_records(world.test)]
-    names = list(GC_SHARES)
-    right = sum(names[int(one)] == row["call"] for one, row in zip(truth, calls, strict=True))
-    assert metrics["accuracy"] == pytest.approx(right / 48)
-
-
-def test_evaluate_refuses_or_skips_classes_that_the_model_does_not_have(trained, world, mgc, tmp_path):
-    reads = tmp_path / "more.fa"
-    reads.write_text(world.test.read_text() + ">lbl|77|9|20|stranger\nACGTACGTACGTACGTACGT\n")
-    refused = mgc("evaluate", "--ckpt", trained, "--input", reads, "--output-dir", tmp_path / "a")
-    assert refused.code == 1 and "77 (1)" in refused.err
-    assert not (tmp_path / "a" / "predictions.csv").exists()
-    skipped = mgc("evaluate", "--ckpt", trained, "--input", reads, "--output-dir", tmp_path / "b", "--skip-unknown")
-    assert skipped.code == 0 and "reads\t48" in skipped.out
 
 
 def digest(path: Path) -> bytes:

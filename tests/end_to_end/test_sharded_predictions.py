@@ -17,13 +17,18 @@ from typing import Any
 
 import pytest
 
+from metagene_classifier.calling.calibrated import Calibrator
+from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.errors import MgcError
 from metagene_classifier.model.description import read_description
 from metagene_classifier.prediction import scorer as scorer_module
+from metagene_classifier.prediction.calling import Caller, CallOptions
+from metagene_classifier.prediction.formats.writing import FormatContext
 from metagene_classifier.prediction.opening import ScorerRecipe
 from metagene_classifier.prediction.preparing import Preparer
-from metagene_classifier.prediction.reads import call_reads
+from metagene_classifier.prediction.reads import call_reads, format_file
 from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.source import ReadSource
 from metagene_classifier.prediction.stream_report import StreamReport
 
 from .conftest import GC_SHARES, random_read
@@ -57,6 +62,27 @@ def whole(small_blocks, trained, reads, mgc, tmp_path) -> Path:
     return predict(mgc, trained, reads, tmp_path / "whole.csv")
 
 
+@pytest.fixture(scope="module")
+def mates(reads, tmp_path_factory) -> tuple[Path, Path]:
+    """The same reads as pairs: the second mate is the read turned round, one of them too short to count."""
+    first, second = (tmp_path_factory.mktemp("mates") / f"r_{mate}.fq.gz" for mate in (1, 2))
+    first.write_bytes(gzip.compress(reads.read_bytes(), mtime=0))
+    lines = reads.read_text().replace(" 1:N:0", " 2:N:0").splitlines()
+    turned = [line[::-1] if number % 4 == 1 else line for number, line in enumerate(lines)]
+    turned[4 * 7 + 1], turned[4 * 7 + 3] = "ACGT", "IIII"
+    second.write_bytes(gzip.compress(("\n".join(turned) + "\n").encode(), mtime=0))
+    return first, second
+
+
+RANKED_PAIRS = ("--strand", "average", "--confidence", "0.9")
+
+
+@pytest.fixture
+def whole_pairs(small_blocks, ranked, mates, mgc, tmp_path) -> Path:
+    """Pairs of a calibrated model with ranks, both strands averaged, by a single run."""
+    return predict(mgc, ranked, mates[0], tmp_path / "whole.csv", "--input2", mates[1], *RANKED_PAIRS)
+
+
 def predict(mgc, model: Path, source: Path, output: Path, *more: object) -> Path:
     words = ("predict", "--input", source, "--ckpt", model, "--output", output, "--device", "cpu", "--probabilities")
     done = mgc(*words, *more)
@@ -76,6 +102,22 @@ def test_joined_shards_are_the_single_run(count, whole, trained, reads, mgc, tmp
     assert f"150 reads of {count} shards" in joined.err
     assert "lower case to upper in 14 " in joined.err and "1 reads without a base" in joined.err
     assert "scores may differ" not in joined.err
+
+
+def test_joined_shards_of_pairs_are_the_single_run(whole_pairs, ranked, mates, mgc, tmp_path):
+    output = tmp_path / "calls.csv"
+    for number in (2, 1, 3):
+        predict(mgc, ranked, mates[0], output, "--input2", mates[1], *RANKED_PAIRS, "--shard", f"{number}/3")
+    joined = mgc("merge", "--output", output)
+    assert joined.code == 0, joined.err
+    assert output.read_bytes() == whole_pairs.read_bytes()
+    table = output.read_text().splitlines()
+    assert len(table) == 151 and len({line.split(",")[3] for line in table}) > 2
+    # Options that decide calls are the shards' own facts.
+    for option in (("--strand", "single"), ("--confidence", "0.95"), ("--min-tokens", "9")):
+        predict(mgc, ranked, mates[0], output, "--input2", mates[1], *RANKED_PAIRS, *option, "--shard", "2/3")
+        refused = mgc("merge", "--output", output)
+        assert refused.code == 1 and "do not belong together" in refused.err and option[0] in refused.err
 
 
 def test_a_compressed_copy_on_another_machine_is_the_same_file(whole, trained, reads, mgc, tmp_path):
@@ -165,7 +207,8 @@ def test_a_killed_shard_is_run_again_alone(whole, trained, reads, mgc, tmp_path)
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(words, told, trained, reads, mgc, tmp_path):
-    refused = mgc("predict", "--input", reads, "--ckpt", trained, "--output", tmp_path / "c.csv", *words)
+    source = [] if "--input" in words else ["--input", reads]
+    refused = mgc("predict", *source, "--ckpt", trained, "--output", tmp_path / "c.csv", *words)
     assert refused.code == 2 and told in refused.err
     assert len(refused.err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
@@ -217,6 +260,13 @@ class Dying:
         return model, replace(scorer, run=run)
 
 
+def call_all(blocks: Iterator[Any], model: Path, output: Path) -> None:
+    labels = read_description(model).label_table()
+    tree = ClassTree.of(labels)
+    caller = Caller(labels, tree, Calibrator(None), CallOptions())
+    call_reads(blocks, caller, [format_file("csv", output, FormatContext("s", labels, tree, False, True, "p"))])
+
+
 def call_on_cluster(recipe: Any, model: Path, source: Path, output: Path, tell: Callable[[str], None]) -> StreamReport:
     import torch
 
@@ -225,14 +275,14 @@ def call_on_cluster(recipe: Any, model: Path, source: Path, output: Path, tell: 
 
     report = StreamReport()
     blocks = scored_on_ray(
-        str(source),
+        ReadSource(str(source)),
         workers=Workers(scoring=1, tokenizing=1, gpus=0, cpus=1.0, threads=torch.get_num_threads()),
         recipe=recipe,
         block_reads=BLOCK_READS,
         report=report,
         tell=tell,
     )
-    call_reads(blocks, read_description(model).label_table(), output=output, probabilities=True)
+    call_all(blocks, model, output)
     return report
 
 
@@ -244,6 +294,29 @@ def test_a_worker_that_dies_costs_nothing_but_its_block(cluster, whole, trained,
     assert (tmp_path / "deaths").read_bytes() == b"x"
     assert (tmp_path / "calls.csv").read_bytes() == whole.read_bytes()
     assert (report.reads, report.empty, report.cleaning.lower_case.reads) == (150, 1, 14)
+
+
+@pytest.mark.slow
+def test_pairs_over_a_cluster_are_the_single_run(cluster, whole_pairs, ranked, mates, mgc, tmp_path):
+    output = tmp_path / "calls.csv"
+    more = ("--input2", mates[1], *RANKED_PAIRS, "--engine", "ray", "--write", f"kraken={tmp_path / 'calls.kraken'}")
+    predict(mgc, ranked, mates[0], output, *more)
+    assert output.read_bytes() == whole_pairs.read_bytes()
+    assert len((tmp_path / "calls.kraken").read_text().splitlines()) == 150
+    other = fastq_without(mates[1], "M00:100", tmp_path / "other.fq")
+    words = ("predict", "--ckpt", ranked, "--device", "cpu", "--input", mates[0], "--input2", other, "--output")
+    alone = mgc(*words, tmp_path / "alone.csv")
+    spread = mgc(*words, tmp_path / "spread.csv", "--engine", "ray")
+    assert spread.code == 1 and spread.err == alone.err.replace("alone", "spread")
+    assert "'M00:100' and 'M00:101' are no mates" in spread.err and "the first 100 pairs" in spread.err
+    assert (tmp_path / "spread.csv.partial").read_bytes() == (tmp_path / "alone.csv.partial").read_bytes()
+
+
+def fastq_without(packed: Path, name: str, path: Path) -> Path:
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines(keepends=True)
+    records = ["".join(lines[start : start + 4]) for start in range(0, len(lines), 4)]
+    path.write_text("".join(record for record in records if not record.startswith(f"@{name} ")))
+    return path
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Every read has its own values, whatever stands beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -44,3 +46,94 @@ def test_reads_without_a_base_keep_their_place(tokenizer):
         assert (report.reads, report.empty) == (len(sequences), expected.count(0))
 
     property_of()
+
+
+# --- both strands, and where windows lie
+
+
+def weights_of(batch):
+    """A model whose value of a segment tells its tokens and their order."""
+    first = batch.ids if batch.packed else batch.ids[:, :1]
+    assert not batch.packed and first.shape[0] == batch.segments
+    places = torch.arange(batch.ids.shape[1])[None, :]
+    real = places < batch.lengths[:, None]
+    return ((batch.ids * (places + 1) * real).sum(dim=1).double() % 9973).float()[:, None]
+
+
+def scorer_of(tokenizer, strand="single", max_length=64, long_reads="window", run=weights_of):
+    frame = framing_for(tokenizer, max_length, 0.1)
+    return Scorer(run, 1, tokenizer, frame, "buckets", TokenBudget(50), torch.device("cpu"), long_reads, strand)
+
+
+def block_of(scorer, sequences):
+    (block,) = scorer.stream([Read(str(n), one) for n, one in enumerate(sequences)], StreamReport())
+    return block
+
+
+def other_strand(sequence):
+    return "".join({"A": "T", "C": "G", "G": "C", "T": "A", "N": "N"}[base] for base in reversed(sequence))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("ACGTN", min_size=1, max_size=300), min_size=1, max_size=6))
+def test_the_average_of_strands_is_that_of_a_read_and_its_reverse_complement(tokenizer, sequences):
+    single, average = (scorer_of(tokenizer, strand, 32) for strand in ("single", "average"))
+    ahead = block_of(single, sequences)
+    back = block_of(single, [other_strand(one) for one in sequences])
+    both = block_of(average, sequences)
+    np.testing.assert_allclose(both.values, (ahead.values + back.values) / 2, rtol=1e-6)
+    # Turned round, a read is itself.
+    np.testing.assert_array_equal(both.values, block_of(average, [other_strand(one) for one in sequences]).values)
+    assert both.tokens.tolist() == ahead.tokens.tolist()
+    assert both.window_counts.tolist() == ahead.window_counts.tolist()
+    ends = np.cumsum(both.window_counts)
+    for number, count in enumerate(both.window_counts.tolist()):
+        expected = both.values[[number]] if count == 1 else ahead.window_values[ends[number] - count : ends[number]]
+        np.testing.assert_array_equal(both.window_values[ends[number] - count : ends[number]], expected)
+
+
+def test_truncated_reads_have_both_strands_of_the_same_bases(tokenizer):
+    sequence = "ACGGT" * 100
+    cut = scorer_of(tokenizer, "average", 32, "truncate")
+    begin, end = block_of(cut, [sequence]).window_spans[0].tolist()
+    assert begin == 0 and 60 < end < 300
+    kept = block_of(scorer_of(tokenizer, "average", 64), [sequence[:end]])
+    np.testing.assert_array_equal(block_of(cut, [sequence]).values, kept.values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("ACGTN", max_size=400), min_size=1, max_size=4), st.sampled_from(["window", "truncate"]))
+def test_windows_lie_where_their_tokens_are(tokenizer, sequences, long_reads):
+    """The tokens of the bases between a window's ends are the window's own."""
+    seen = []
+
+    def keeping(batch):
+        for row, length in zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True):
+            seen.append(row[1 : length - 1])
+        return batch.lengths.float()[:, None]
+
+    block = block_of(scorer_of(tokenizer, "single", 32, long_reads, keeping), sequences)
+    owners = np.repeat(np.arange(len(sequences)), block.window_counts)
+    assert len(owners) == len(block.window_spans) == len(block.window_tokens) == len(block.window_values)
+    texts = [
+        sequences[owner][begin:end] for owner, (begin, end) in zip(owners, block.window_spans.tolist(), strict=True)
+    ]
+    assert sorted(texts) == sorted(tokenizer.text(ids) for ids in seen)
+    for number, sequence in enumerate(sequences):
+        own = block.window_spans[owners == number]
+        assert (len(own) == 0) == (not sequence.strip("N"))
+        if len(own):
+            assert own[0, 0] == 0 and (own[1:, 0] <= own[:-1, 1]).all()
+            assert own[-1, 1] == len(sequence) or long_reads == "truncate"
+
+
+def test_a_value_beside_the_classes_is_averaged_as_they_are(tokenizer):
+    def with_extra(batch):
+        return torch.stack([batch.lengths.float(), 2 * batch.lengths.float()], dim=1)
+
+    plain = block_of(scorer_of(tokenizer, run=lengths_of), ["ACGT" * 200, "", "ACG"])
+    more = block_of(replace(scorer_of(tokenizer, run=with_extra), extra=True), ["ACGT" * 200, "", "ACG"])
+    assert plain.extra is None and plain.window_extra is None
+    np.testing.assert_array_equal(more.values, plain.values)
+    np.testing.assert_array_equal(more.extra, 2 * plain.values[:, 0])
+    np.testing.assert_array_equal(more.window_extra, 2 * plain.window_values[:, 0])

@@ -104,6 +104,17 @@ def test_the_same_seed_gives_the_same_bytes_and_one_more_genome_changes_no_other
     assert set(first.splitlines()) < set(cut("d").splitlines())
 
 
+def test_headers_count_the_errors_that_were_made(genomes, tmp_path):
+    def cut(name: str, *more: object) -> list[str]:
+        run("--genomes", genomes, "--output-prefix", tmp_path / name, "--reads-per-class", 40, *more)
+        return [read.header for read in read_records(tmp_path / f"{name}.train.fa")]
+
+    clean, dirty = cut("clean"), cut("dirty", "--error-rate", 0.05)
+    assert [header.rsplit(":", 1)[0] for header in dirty] == clean
+    errors = [int(header.rsplit(":", 1)[1]) for header in dirty]
+    assert 4 < sum(errors) / len(errors) < 11  # of 150 bases
+
+
 def test_a_mapping_that_does_not_exist_is_written_and_then_gives_the_same_reads(genomes, tmp_path, capsys):
     table = tmp_path / "classes.tsv"
     arguments = ("--genomes", genomes, "--mapping_tsv", table, "--reads_per_class", 30)

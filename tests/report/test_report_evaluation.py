@@ -55,7 +55,7 @@ def test_tables_read_back_with_any_label(tmp_path, metrics):
 def test_classes_without_reads_are_told_in_the_report(tmp_path, metrics):
     write_evaluation(tmp_path, metrics=metrics, facts={})
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "1 of 3 classes have no read here and count in no average: the &#34;third&#34;" in report
+    assert "1 of 3 classes has no read here and counts in no average: the &#34;third&#34;" in report
 
 
 def test_undefined_auroc_is_told_with_its_reason(tmp_path):

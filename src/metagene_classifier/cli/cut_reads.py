@@ -88,7 +88,8 @@ def command(
     class (Escherichia_coli.K12.fna.gz is "Escherichia coli"), and so is every name in a file of many genomes.
 
     The classes cut are written to --mapping-tsv if it did not exist, otherwise to PREFIX.mapping.tsv. Headers are
-    lbl|class_id|tax_id|length|genome:record:start-end:strand, positions from 1 on the forward strand.
+    lbl|class_id|tax_id|length|genome:record:start-end:strand, positions from 1 on the forward strand; with --error-rate
+    the number of errors in the read follows, as in ...:+:2.
     """
     from metagene_classifier.reads.cutting import ReadShape
     from metagene_classifier.reads.labels import write_mapping
@@ -199,7 +200,8 @@ def _cut(
         of = classed.labels.classes[class_index]
         block = block_size(entry.bases, block_bp)
         for part, read in cut_reads(genome, wanted, shares, block, shape, seed):
-            header = f"lbl|{of.class_id}|{of.taxid or 0}|{len(read.sequence)}|{read.origin}"
+            made = f":{read.errors}" if shape.error_rate > 0 else ""
+            header = f"lbl|{of.class_id}|{of.taxid or 0}|{len(read.sequence)}|{read.origin}{made}"
             files[part].write(f">{header}\n{read.sequence}\n")
     if any(of.taxid is None for of in classed.labels.classes):
         say("classes without a taxid have 0 in the headers: give a tax_id column in --mapping-tsv to name them")

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Fine-tune an encoder into a classifier of reads."),
     "predict": ("predict", "Call the class of every read in a file."),
     "merge": ("merge", "Join the shards of a prediction, and check that none is missing."),
+    "serve": ("serve", "Call reads on a local web page, or by a JSON API."),
     "evaluate": ("evaluate", "Score a trained model on labelled reads."),
     "embed": ("embed", "Write an embedding of every read, from a trained model or a bare encoder."),
     "prepare": ("prepare", "Turn labelled reads into a store of tokens, once, that training reads from."),

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TRAINING_OPTIONS",
+    "calling_options",
     "ckpt_option",
     "config_from",
     "config_options",
     "device_option",
     "long_reads_option",
+    "pair_options",
     "quantization_option",
     "scoring_memory_options",
     "trust_option",
@@ -145,3 +147,53 @@ def trust_option(command: Command) -> Command:
     return click.option(
         "--trust-remote-code", is_flag=True, help="Run Python code from the encoder's own repository; read it first."
     )(command)
+
+
+def calling_options(command: Command) -> Command:
+    """How sure a call must be, what is never called, and how strands are scored."""
+    decorators = [
+        click.option(
+            "--confidence",
+            type=click.FloatRange(0, 1),
+            default=None,
+            help="Calibrated probability that a call must reach; as stored with the model by default.",
+        ),
+        click.option(
+            "--target-precision",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=None,
+            help="Instead: the least cut-off that gave this precision on the validation reads.",
+        ),
+        click.option("--closed-set", is_flag=True, help="Refuse nothing: every read with a base gets a class."),
+        click.option(
+            "--min-tokens",
+            type=click.IntRange(min=0),
+            default=None,
+            help="Reads of fewer tokens are unclassified; as stored with the model by default.",
+        ),
+        click.option(
+            "--strand",
+            type=click.Choice(["single", "average"]),
+            default=None,
+            help="average scores each read and its reverse complement, for twice the work.",
+        ),
+        click.option(
+            "--taxonomy",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="Folder of NCBI's nodes.dmp and names.dmp; the model's own taxonomy by default.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def pair_options(command: Command) -> Command:
+    """``--input2`` and ``--interleaved``: reads in pairs, one call each."""
+    command = click.option(
+        "--interleaved", is_flag=True, help="Mates follow each other in --input: one call for each pair."
+    )(command)
+    return click.option("--input2", default=None, help="The mates of --input, in the same order: one call per pair.")(
+        command
+    )

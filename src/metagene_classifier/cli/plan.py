@@ -125,6 +125,7 @@ def _plan(
         max_tokens=None if training.max_tokens == "auto" else training.max_tokens,
         measured=measured,
         ranks=ranks,
+        strands=request.strands,
     )
     try:
         found.choice = choose_fit(shape, request=request, facts=facts, memory=device, lengths=lengths)

@@ -8,22 +8,85 @@ from typing import Literal
 import click
 
 from metagene_classifier.cli.options import (
+    calling_options,
     ckpt_option,
     device_option,
     long_reads_option,
+    pair_options,
     quantization_option,
     scoring_memory_options,
     trust_option,
 )
-from metagene_classifier.console import say
 
 __all__ = ["command"]
 
 
 @click.command("predict")
-@click.option("--input", "source", required=True, help="FASTA or FASTQ, any compression; - is standard input.")
+@click.option(
+    "--input",
+    "sources",
+    multiple=True,
+    help="FASTA or FASTQ, any compression; - is standard input. Several, each a sample, with --output-dir.",
+)
+@pair_options
+@click.option(
+    "--sample-sheet",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="CSV of samples: columns sample, R1 and R2 (R2 may be empty). With --output-dir.",
+)
 @ckpt_option
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="CSV; - is standard output.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The calls, in the format that the ending says, else CSV; - is standard output.",
+)
+@click.option("--format", "format_name", default=None, help="Format of --output, whatever its ending.")
+@click.option(
+    "--write",
+    "writes",
+    multiple=True,
+    metavar="FORMAT[=FILE]",
+    help="A further format: csv, tsv, parquet, kraken, cami-binning, kraken-report, cami-profile, krona, krona-html, "
+    "profile, biom or matrix. With --output-dir no FILE is needed.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder for the files of all samples, named by sample; csv, profile and matrix without --write.",
+)
+@click.option("--report", type=click.Path(path_type=Path), default=None, help="One HTML page over all samples.")
+@click.option(
+    "--classified-out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Reads that are called, as FASTQ or FASTA; # in the name stands for _1 and _2. With --output-dir the ending.",
+)
+@click.option(
+    "--unclassified-out", type=click.Path(path_type=Path), default=None, help="Likewise the reads that are not called."
+)
+@click.option(
+    "--windows",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="TSV of a call for each window of long reads. With --output-dir the ending.",
+)
+@calling_options
+@click.option(
+    "--bootstraps",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Samples drawn again for the intervals of abundances.",
+)
+@click.option(
+    "--genome-lengths",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="TSV of taxid (or label) and genome length in bases: abundances in genomes instead of reads.",
+)
 @scoring_memory_options
 @click.option("--probabilities", is_flag=True, help="Add a column prob_<label> for every class.")
 @quantization_option
@@ -67,9 +130,27 @@ __all__ = ["command"]
 @click.option("--sample-column", default="sample", show_default=True, help="With --per-sample.")
 @click.option("--sequence-column", default="sequence", show_default=True, help="With --per-sample.")
 def command(
-    source: str,
+    sources: tuple[str, ...],
+    input2: str | None,
+    interleaved: bool,
+    sample_sheet: Path | None,
     ckpt: str,
-    output: Path,
+    output: Path | None,
+    format_name: str | None,
+    writes: tuple[str, ...],
+    output_dir: Path | None,
+    report: Path | None,
+    classified_out: Path | None,
+    unclassified_out: Path | None,
+    windows: Path | None,
+    confidence: float | None,
+    target_precision: float | None,
+    closed_set: bool,
+    min_tokens: int | None,
+    strand: Literal["single", "average"] | None,
+    taxonomy: Path | None,
+    bootstraps: int,
+    genome_lengths: Path | None,
     batch_size: int | None,
     max_tokens: int | None,
     probabilities: bool,
@@ -87,102 +168,49 @@ def command(
     sample_column: str,
     sequence_column: str,
 ) -> None:
-    """Call the class of every read in a file.
+    """Call the class of every read in a file, or the taxon of which it surely is.
 
-    One row a read, in input order: read_id, call, taxid, rank, confidence, length_bp, reason.
+    One row a read or pair, in input order: read_id, call, taxid, rank, confidence, length_bp, reason and, with a
+    taxonomy, lineage.
     """
-    from metagene_classifier.cli.outputs import tell_stream
-    from metagene_classifier.errors import ConfigError
-    from metagene_classifier.prediction import scorer as scoring
-    from metagene_classifier.prediction.opening import ScorerRecipe, folder_of
-    from metagene_classifier.prediction.reads import call_reads
-    from metagene_classifier.prediction.shard_facts import facts_path
-    from metagene_classifier.prediction.shards import parse_shard, shard_path
-    from metagene_classifier.prediction.stream_report import StreamReport
-    from metagene_classifier.reads.files import read_records
-    from metagene_classifier.whole_files import check_output_file
+    from metagene_classifier.cli.predict_request import CsvOfSamples, Request
+    from metagene_classifier.cli.predicting import predict
 
-    shard = None if shard_asked is None else parse_shard(shard_asked)
-    _check_together(shard is not None, on_ray=engine == "ray", per_sample=per_sample, workers=workers)
-    if str(output) != "-":
-        calls = output if shard is None else shard_path(output, shard)
-        for path in [calls] if shard is None else [calls, facts_path(calls)]:
-            check_output_file(path, [source])
-    elif shard is not None:
-        raise ConfigError("--shard writes two files, which mgc merge joins: name a file in --output")
-    recipe = ScorerRecipe(
-        folder=folder_of(ckpt).absolute(),
-        device=device,
-        device_map=device_map,
-        quantization=quantization,
-        batch_size=batch_size,
-        max_tokens=max_tokens,
-        long_reads=long_reads,
-        trust_remote_code=trust_remote_code,
-        cpu_bf16=cpu_bf16,
-    )
-    report = StreamReport()
-    if engine == "ray":
-        from metagene_classifier.prediction.on_ray import call_on_ray
-
-        call_on_ray(
-            recipe,
-            workers=workers,
-            source=source,
+    predict(
+        Request(
+            sources=sources,
+            input2=input2,
+            interleaved=interleaved,
+            sample_sheet=sample_sheet,
+            ckpt=ckpt,
             output=output,
-            probabilities=probabilities,
-            block_reads=scoring.READS_PER_BLOCK,
+            format_name=format_name,
+            writes=writes,
+            output_dir=output_dir,
             report=report,
-            tell=say,
-        )
-        tell_stream(report, f"{report.reads:,} reads", output)
-        return
-    model, scorer = recipe.open(say)
-    labels = model.description.label_table()
-    if shard is not None:
-        from metagene_classifier.prediction.shard_calls import call_shard
-
-        written = call_shard(
-            scorer,
-            model,
-            shard,
-            source=source,
-            output=output,
+            classified_out=classified_out,
+            unclassified_out=unclassified_out,
+            windows=windows,
+            confidence=confidence,
+            target_precision=target_precision,
+            closed_set=closed_set,
+            min_tokens=min_tokens,
+            strand=strand,
+            taxonomy=taxonomy,
+            bootstraps=bootstraps,
+            genome_lengths=genome_lengths,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
             probabilities=probabilities,
-            quantization=quantization or model.description.encoder.quantization,
+            quantization=quantization,
+            long_reads=long_reads,
+            device=device,
+            device_map=device_map,
             cpu_bf16=cpu_bf16,
-            block_reads=scoring.READS_PER_BLOCK,
-            report=report,
+            trust_remote_code=trust_remote_code,
+            shard=shard_asked,
+            on_ray=engine == "ray",
+            workers=workers,
+            csv_of_samples=CsvOfSamples(aggregation, sample_column, sequence_column) if per_sample else None,
         )
-        tell_stream(report, f"{report.reads:,} reads of shard {shard}", written)
-        return
-    if per_sample:
-        from metagene_classifier.prediction.samples import call_samples
-
-        samples = call_samples(
-            scorer,
-            labels,
-            source=source,
-            output=output,
-            aggregation=aggregation,
-            sample_column=sample_column,
-            sequence_column=sequence_column,
-            probabilities=probabilities,
-            report=report,
-        )
-        tell_stream(report, f"{samples:,} samples", output)
-        return
-    call_reads(scorer.stream(read_records(source), report), labels, output=output, probabilities=probabilities)
-    tell_stream(report, f"{report.reads:,} reads", output)
-
-
-def _check_together(sharded: bool, *, on_ray: bool, per_sample: bool, workers: int | None) -> None:
-    """Refuse options that do not go together."""
-    from metagene_classifier.errors import ConfigError
-
-    if per_sample and (sharded or on_ray):
-        raise ConfigError("--per-sample needs all reads of a sample in one place: leave --shard and --engine ray out")
-    if sharded and on_ray:
-        raise ConfigError("--engine ray shares the reads out by itself: leave --shard out")
-    if workers is not None and not on_ray:
-        raise ConfigError("--workers is for --engine ray")
+    )

@@ -24,12 +24,19 @@ class Lengths:
     """How long segments are.
 
     Attributes:
-        longest: tokens of the longest, special tokens included; no micro-batch can be smaller.
+        longest: tokens of the longest, special tokens included.
         mean: tokens of one on average.
+        strands: segments of a read that one micro-batch takes: both strands, or one.
     """
 
     longest: int
     mean: float
+    strands: int = 1
+
+    @property
+    def least(self) -> int:
+        """Tokens of the longest read on its strands: no micro-batch can be smaller."""
+        return self.strands * self.longest
 
     def segments_in(self, tokens: int) -> int:
         """How many segments a micro-batch of so many tokens has, at least one."""
@@ -37,7 +44,7 @@ class Lengths:
 
     def reads_in(self, tokens: int) -> int:
         """How many whole reads of the mean length fit into so many tokens, at least one."""
-        return max(1, int(tokens // self.mean))
+        return max(1, int(tokens // (self.strands * self.mean)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def largest_budget(
     *,
     reads_per_step: int | None = None,
 ) -> int | None:
-    """The most tokens at once that fit; ``None`` where not even the longest segment does.
+    """The most tokens at once that fit; ``None`` where not even the longest read does.
 
     Never more than makes a difference: :data:`MOST_TOKENS`, or all the reads of an optimizer step.
 
@@ -116,18 +123,18 @@ def largest_budget(
     def there(tokens: int) -> bool:
         return fits(need_of(shape, way, facts, memory, lengths, tokens), memory)
 
-    low = lengths.longest
+    low = lengths.least
     if not there(low):
         return None
     high = MOST_TOKENS[memory.kind]
     if reads_per_step is not None:
-        high = min(high, reads_per_step * lengths.longest)
+        high = min(high, reads_per_step * lengths.least)
     if high <= low or there(high):
         return max(low, high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if there(middle) else (low, middle)
-    return max(lengths.longest, low // ROUND_TOKENS * ROUND_TOKENS)
+    return max(lengths.least, low // ROUND_TOKENS * ROUND_TOKENS)
 
 
 def _host_bytes(shape: EncoderShape, way: Way, facts: StepFacts, tokens: int) -> int:

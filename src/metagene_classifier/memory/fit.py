@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,6 +36,7 @@ class FitRequest:
             embeddings, which are made for all reads at once.
         parallel: ``training.parallel``: whether ranks share the encoder's weights out.
         ranks: that there are.
+        strands: of a read that one micro-batch takes.
     """
 
     learns: Learns
@@ -46,11 +48,12 @@ class FitRequest:
     reads_per_step: int = 128
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     ranks: int = 1
+    strands: int = 1
 
     @property
     def freest(self) -> FitRequest:
         """The same with everything left to choose."""
-        return FitRequest(self.learns, reads_per_step=self.reads_per_step, ranks=self.ranks)
+        return FitRequest(self.learns, reads_per_step=self.reads_per_step, ranks=self.ranks, strands=self.strands)
 
     @property
     def most_reads(self) -> int | None:
@@ -132,7 +135,8 @@ class FitChoice:
         """What was chosen and why."""
         reads = self.lengths.reads_in(self.max_tokens)
         reads = reads if self.most_reads is None else min(reads, self.most_reads)
-        batch = f"{reads:,} read{'s' * (reads > 1)} of {self.lengths.mean:.0f}"
+        both = " on both strands" if self.lengths.strands > 1 else ""
+        batch = f"{reads:,} read{'s' * (reads > 1)} of {self.lengths.mean:.0f}{both}"
         host = f" and {gib_text(self.need.host_bytes)} of the host's" if self.need.host_bytes else ""
         why = ""
         if self.instead is not None:
@@ -150,7 +154,7 @@ def choose_fit(
 ) -> FitChoice:
     """The first way that fits, and the largest token budget that fits with it.
 
-    A way fits when a micro-batch of one longest segment does, or of ``max_tokens`` where that was set. The order:
+    A way fits when a micro-batch of one longest read does, or of ``max_tokens`` where that was set. The order:
     weights as they are, then int8, then NF4; for each whole on every rank, then shared out over the ranks; for each
     without checkpointing, with as few layers checkpointed as will
     do, with all, and with the checkpoints in the host's memory.
@@ -166,6 +170,7 @@ def choose_fit(
         CannotFit: what was set cannot fit, or nothing does; the line says what would.
         ConfigError: weights that all learn are to be quantized.
     """
+    lengths = replace(lengths, strands=request.strands)
     ways = list(candidate_ways(request, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact))
     if not ways and request.learns != "all":
         raise ConfigError(
@@ -246,16 +251,16 @@ def _steps(request: FitRequest, layers: int, offload: bool) -> list[int]:
 def _least_tokens(request: FitRequest, lengths: Lengths) -> int:
     """Of the smallest micro-batch that the run can do with."""
     if request.max_tokens == "auto":
-        return lengths.longest
-    return max(lengths.longest, _at_most(request, lengths, request.max_tokens))
+        return lengths.least
+    return max(lengths.least, _at_most(request, lengths, request.max_tokens))
 
 
 def _at_most(request: FitRequest, lengths: Lengths, tokens: int) -> int:
-    return tokens if request.most_reads is None else min(tokens, request.most_reads * lengths.longest)
+    return tokens if request.most_reads is None else min(tokens, request.most_reads * lengths.least)
 
 
 def _batch(lengths: Lengths, tokens: int) -> str:
-    return f"1 x {tokens:,} tokens" if tokens == lengths.longest else f"{tokens:,} tokens"
+    return f"{lengths.strands} x {lengths.longest:,} tokens" if tokens == lengths.least else f"{tokens:,} tokens"
 
 
 def _nothing_fits(
@@ -288,7 +293,7 @@ def _nothing_fits(
         mend = "leave those settings out" if others and not looser.settings() else "lower training.max_tokens"
         return line, f"{choice.way.words(facts.compute)} fits with up to {choice.max_tokens:,} tokens at once: {mend}"
     every_way = candidate_ways(request.freest, shape.layers - facts.freeze_layers, memory, one_by_one=shape.exact)
-    floor = min((need_of(shape, one, facts, memory, lengths, lengths.longest) for one in every_way), key=_peak)
+    floor = min((need_of(shape, one, facts, memory, lengths, lengths.least) for one in every_way), key=_peak)
     weights = gib_text(floor.parts.weights)
     alone = f" (its weights alone take {weights})" if floor.parts.weights > memory.bytes else ""
     least_of_all = f", the least takes {_up(floor.peak)} GiB" if floor.peak < need.peak else ""
@@ -298,6 +303,11 @@ def _nothing_fits(
 def _what_takes_less(
     shape: EncoderShape, request: FitRequest, facts: StepFacts, memory: DeviceMemory, lengths: Lengths
 ) -> str:
+    if request.strands > 1:
+        one = replace(request.freest, strands=1)
+        with suppress(ConfigError):
+            choose_fit(shape, request=one, facts=facts, memory=memory, lengths=lengths)
+            return "; one strand at a time (training.reverse_complement: augment) fits"
     less: dict[Learns, tuple[Learns, str]] = {
         "all": ("adapter", "; adapters (model.lora, with model.init: pretrained) fit"),
         "adapter": ("head", "; the head alone (model.freeze: encoder) fits"),
@@ -307,7 +317,7 @@ def _what_takes_less(
     learns, words = less[request.learns]
     ways = candidate_ways(replace(request.freest, learns=learns), shape.layers, memory, one_by_one=shape.exact)
     return (
-        words if any(fits(need_of(shape, way, facts, memory, lengths, lengths.longest), memory) for way in ways) else ""
+        words if any(fits(need_of(shape, way, facts, memory, lengths, lengths.least), memory) for way in ways) else ""
     )
 
 

@@ -55,6 +55,8 @@ def fit_request(config: Config, *, ranks: int = 1) -> FitRequest:
         reads_per_step=training.batch_size * training.grad_accum_steps,
         parallel=_parallel(config),
         ranks=ranks,
+        # A head alone learns from embeddings, which are made a window at a time.
+        strands=2 if training.reverse_complement == "consistency" and model.learns != "head" else 1,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metagene_classifier.memory.budget import Lengths, Need, fits, largest_budget, need_of
 from metagene_classifier.memory.device import DeviceMemory
@@ -23,9 +23,9 @@ class WayPlan:
 
     Attributes:
         way: it.
-        need: of the micro-batch that was asked for, or of the longest segment alone.
+        need: of the micro-batch that was asked for, or of the longest read alone.
         fits: whether the device holds that.
-        max_tokens: the most tokens at once that fit; ``None`` where the longest segment does not.
+        max_tokens: the most tokens at once that fit; ``None`` where the longest read does not.
         max_reads: how many reads of the mean length those are.
         tokens_per_s: as measured on this card; ``None`` where it was not.
         seconds_per_million_reads: by that.
@@ -72,6 +72,7 @@ def make_plan(
     max_tokens: int | None = None,
     measured: Sequence[Throughput] = (),
     ranks: int = 1,
+    strands: int = 1,
 ) -> MemoryPlan:
     """Work out every way.
 
@@ -80,18 +81,21 @@ def make_plan(
         facts: what the ways have in common.
         memory: of the device.
         lengths: of the segments.
-        max_tokens: of the micro-batch whose peak is wanted; by default it is one longest segment.
+        max_tokens: of the micro-batch whose peak is wanted; by default it is one longest read.
         measured: throughput that is known.
         ranks: devices of that memory, among which weights can be shared out.
+        strands: of a read that one micro-batch of training takes.
     """
-    tokens = max(lengths.longest, max_tokens or 0)
+    learning = replace(lengths, strands=strands)
+    tokens = max(learning.least, max_tokens or 0)
     device = memory.card.name if memory.card is not None else memory.name
     rows = []
     for way in plan_ways(ranks):
         if way.offload and (memory.kind != "cuda" or not shape.exact):
             continue  # checkpoints are in the host's memory as it is, or layers may not be checkpointed one by one
-        need = need_of(shape, way, facts, memory, lengths, tokens)
-        most = largest_budget(shape, way, facts, memory, lengths)
+        of_way = learning if way.learns in ("adapter", "all") else lengths
+        need = need_of(shape, way, facts, memory, of_way, tokens)
+        most = largest_budget(shape, way, facts, memory, of_way)
         speed = tokens_per_second(
             measured, device=device, way=way.name, parameters=shape.parameters, tokens_per_read=lengths.mean
         )
@@ -101,9 +105,9 @@ def make_plan(
                 need=need,
                 fits=fits(need, memory),
                 max_tokens=most,
-                max_reads=lengths.reads_in(most) if most is not None else None,
+                max_reads=of_way.reads_in(most) if most is not None else None,
                 tokens_per_s=speed,
-                seconds_per_million_reads=1e6 * lengths.mean / speed if speed is not None else None,
+                seconds_per_million_reads=1e6 * of_way.strands * lengths.mean / speed if speed is not None else None,
             )
         )
     return MemoryPlan(shape, memory, lengths, tokens, tuple(rows))

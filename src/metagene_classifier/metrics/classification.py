@@ -13,7 +13,16 @@ import numpy as np
 from metagene_classifier.errors import DataError
 from metagene_classifier.metrics.auroc import one_vs_rest_auroc
 
-__all__ = ["METRIC_NAMES", "ClassFigures", "ClassificationMetrics", "classification_metrics"]
+__all__ = [
+    "METRIC_NAMES",
+    "ClassFigures",
+    "ClassificationMetrics",
+    "check_numbers",
+    "classification_metrics",
+    "metrics_of_calls",
+]
+
+NO_READS = "no reads to score: evaluation needs at least one labelled read"
 
 # As people write them, in the order in which they are shown.
 METRIC_NAMES: Mapping[str, str] = {
@@ -120,11 +129,45 @@ def classification_metrics(
         DataError: there are no reads, or scores that are not numbers.
         ValueError: the arrays do not fit each other, or rows do not sum to 1.
     """
+    _check(truth, probabilities, labels)
+    areas = one_vs_rest_auroc(truth, probabilities) if compute_auroc else None
+    return metrics_of_calls(
+        truth,
+        probabilities.argmax(axis=1),
+        probabilities[np.arange(len(truth)), truth],
+        labels,
+        areas=areas,
+        areas_undefined=None if compute_auroc else "not computed",
+    )
+
+
+def metrics_of_calls(
+    truth: np.ndarray[Any, Any],
+    called: np.ndarray[Any, Any],
+    likelihood: np.ndarray[Any, Any],
+    labels: Sequence[str],
+    *,
+    areas: np.ndarray[Any, Any] | None,
+    areas_undefined: str | None,
+) -> ClassificationMetrics:
+    """The figures of calls of which no probabilities are at hand but those of the true class.
+
+    Args:
+        truth: class indices, (reads,).
+        called: likewise, the most probable class.
+        likelihood: probability of the true class, (reads,).
+        labels: the name of each class, (classes,).
+        areas: under the curve of each class, NaN where it has none, (classes,); ``None`` where they are not known.
+        areas_undefined: why they are not.
+
+    Raises:
+        DataError: there are no reads.
+    """
     from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-    reads, classes = probabilities.shape
-    _check(truth, probabilities, labels)
-    called = probabilities.argmax(axis=1)
+    if len(truth) == 0:
+        raise DataError(NO_READS)
+    reads, classes = len(truth), len(labels)
     every_class = np.arange(classes)
 
     def averaged_f1(average: str, over: np.ndarray[Any, Any]) -> float:
@@ -138,15 +181,13 @@ def classification_metrics(
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, called, labels=every_class, average=None, zero_division=0
     )
-    areas = one_vs_rest_auroc(truth, probabilities) if compute_auroc else np.full(classes, np.nan)
+    if areas is None:
+        areas = np.full(classes, np.nan)
     has_area = np.isfinite(areas)
-    reason = None
-    if not compute_auroc:
-        reason = "not computed"
-    elif not has_area.any():
-        reason = "needs reads of at least two classes"
+    if areas_undefined is None and not has_area.any():
+        areas_undefined = "needs reads of at least two classes"
     smallest = np.finfo(np.float32).tiny
-    likelihood = np.maximum(probabilities[np.arange(reads), truth].astype(np.float64), smallest)
+    likelihood = np.maximum(likelihood.astype(np.float64), smallest)
     return ClassificationMetrics(
         reads=reads,
         classes=classes,
@@ -156,7 +197,7 @@ def classification_metrics(
         weighted_f1=averaged_f1("weighted", every_class),
         mcc=mcc,
         auroc=float(areas[has_area].mean()) if has_area.any() else None,
-        auroc_undefined=reason,
+        auroc_undefined=areas_undefined,
         loss=float(-np.log(likelihood).mean()),
         per_class=tuple(
             ClassFigures(
@@ -180,15 +221,29 @@ def _check(truth: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], lab
             f"truth {truth.shape}, probabilities {probabilities.shape} and {len(labels)} labels do not fit"
         )
     if reads == 0:
-        raise DataError("no reads to score: evaluation needs at least one labelled read")
+        raise DataError(NO_READS)
     if truth.min() < 0 or truth.max() >= classes:
         raise ValueError(f"truth holds classes from {truth.min()} to {truth.max()}; there are {classes}")
-    sums = probabilities.sum(axis=1, dtype=np.float64)
+    sums = check_numbers(probabilities)
+    if np.abs(sums - 1).max() > 0.01:
+        raise ValueError("probabilities must sum to 1 in each row; were these logits?")
+
+
+def check_numbers(probabilities: np.ndarray[Any, Any], first_read: int = 1) -> np.ndarray[Any, Any]:
+    """Each row's sum, (reads,), for probabilities that are numbers.
+
+    Args:
+        probabilities: (reads, classes).
+        first_read: number of the first row, for the message.
+
+    Raises:
+        DataError: some are not.
+    """
+    sums: np.ndarray[Any, Any] = probabilities.sum(axis=1, dtype=np.float64)
     broken = ~np.isfinite(sums)
     if broken.any():
         raise DataError(
-            f"the scores of {broken.sum():,} of {reads:,} reads are not numbers (the first is read "
-            f"{int(broken.argmax()) + 1}): the model has diverged; train again with a lower learning rate"
+            f"the scores of {broken.sum():,} of {len(sums):,} reads are not numbers (the first is read "
+            f"{int(broken.argmax()) + first_read}): the model has diverged; train again with a lower learning rate"
         )
-    if np.abs(sums - 1).max() > 0.01:
-        raise ValueError("probabilities must sum to 1 in each row; were these logits?")
+    return sums

@@ -149,7 +149,7 @@ def _values_of(
         return None
 
 
-def probabilities_of(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def probabilities_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Softmax over the classes; ``(reads, classes)`` to the same shape."""
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     probabilities: npt.NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)

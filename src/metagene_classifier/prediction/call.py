@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from metagene_classifier.reads.read import Read
 
-__all__ = ["Call", "Hit"]
+__all__ = ["Call", "Hit", "WindowCall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,30 @@ class Call:
     best_class: int
     reads: tuple[Read, ...]
     hits: tuple[tuple[Hit, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCall:
+    """What one window of a read is called.
+
+    Attributes:
+        read_id: of the read, or of the pair.
+        mate: 1 or 2; 1 where reads are not paired.
+        window: which of the read's, from 1.
+        start_bp: base of the cleaned read with which it begins, from 0.
+        end_bp: base behind its last one.
+        call: a class's label or a taxon's name, or ``unclassified``.
+        taxid: of the taxon, where it has one.
+        rank: of the taxon.
+        confidence: calibrated probability of the taxon.
+    """
+
+    read_id: str
+    mate: int
+    window: int
+    start_bp: int
+    end_bp: int
+    call: str
+    taxid: int | None
+    rank: str
+    confidence: float

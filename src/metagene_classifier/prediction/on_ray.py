@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from metagene_classifier.errors import ConfigError, MgcError
-from metagene_classifier.model.description import read_description
 from metagene_classifier.prediction.opening import ScorerRecipe
 from metagene_classifier.prediction.preparing import PreparedBlock, Preparer
 from metagene_classifier.prediction.ray_cluster import (
@@ -28,14 +26,13 @@ from metagene_classifier.prediction.ray_cluster import (
     choose_workers,
     connected,
 )
-from metagene_classifier.prediction.reads import call_reads
 from metagene_classifier.prediction.scorer import ScoredBlock, Scorer
+from metagene_classifier.prediction.source import ReadSource
 from metagene_classifier.prediction.stream_report import StreamReport
-from metagene_classifier.reads.blocks import in_blocks
 from metagene_classifier.reads.files import read_records
 from metagene_classifier.reads.read import Read
 
-__all__ = ["Recipe", "call_on_ray", "scored_on_ray"]
+__all__ = ["Recipe", "check_for_ray", "scored_on_ray", "scoring_on_ray"]
 
 # Of a block whose worker died. A machine that is taken away costs one; a block that kills its workers stops the run.
 RETRIES = 3
@@ -51,44 +48,42 @@ class Recipe(Protocol):
         """A model, and its class scores."""
 
 
-def call_on_ray(
-    recipe: ScorerRecipe,
-    *,
-    workers: int | None,
-    source: str,
-    output: Path,
-    probabilities: bool,
-    block_reads: int,
-    report: StreamReport,
-    tell: Callable[[str], None],
-) -> None:
-    """Write the calls of a file's reads, scored on a cluster.
+def check_for_ray(source: ReadSource, device_map: str | None) -> None:
+    """Refuse what the workers of a cluster cannot do, before one is asked for.
+
+    Raises:
+        ConfigError: they cannot read the input, or the model is to be spread over devices.
+        DataError: a file is missing or holds no reads.
+    """
+    for name in source.files:
+        path = Path(name)
+        if name == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+            raise ConfigError(f"--engine ray: the workers of a cluster cannot read {name}: name a file in --input")
+    if device_map is not None:
+        raise ConfigError("--engine ray holds the whole model in each worker: leave --device-map out")
+    for name in source.files:
+        if not Path(name).is_file():
+            next(read_records(name))  # says what is wrong with it
+
+
+@contextlib.contextmanager
+def scoring_on_ray(
+    recipe: ScorerRecipe, *, workers: int | None, block_reads: int, tell: Callable[[str], None]
+) -> Iterator[Callable[[ReadSource, StreamReport], Iterator[ScoredBlock]]]:
+    """A connection to a cluster as a function that scores reads there; standard output is silent meanwhile.
 
     Args:
         recipe: of the model; each worker has the device that the cluster gives it.
         workers: that hold the model; as many as there are GPUs, or machines, by default.
-        source: a file that every machine of the cluster can read.
-        output: a file, or ``-``.
-        probabilities: add a column for each class.
         block_reads: reads of a block.
-        report: filled on the way.
         tell: called with lines for the user.
 
     Raises:
         MgcError: as in a single process.
         ClusterError: the cluster is not there, or its workers die.
     """
-    path = Path(source).absolute()
-    if source == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
-        raise ConfigError(f"--engine ray: the workers of a cluster cannot read {source}: name a file in --input")
-    if recipe.device_map is not None:
-        raise ConfigError("--engine ray holds the whole model in each worker: leave --device-map out")
-    if not path.is_file():
-        next(read_records(path))  # says what is wrong with it
     import torch
 
-    labels = read_description(recipe.folder).label_table()
-    standard_output = sys.stdout
     # There Ray writes what it notices of workers; what matters of that comes with the blocks.
     with connected() as nodes, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         laid_out = choose_workers(nodes, device=recipe.device, asked=workers, threads=torch.get_num_threads())
@@ -97,19 +92,18 @@ def call_on_ray(
                 f"each worker computes with {laid_out.threads} threads, a run on this machine with "
                 f"{torch.get_num_threads()}: scores may differ in their last digits"
             )
-        blocks = scored_on_ray(
-            str(path),
-            workers=laid_out,
-            recipe=replace(recipe, device="cuda" if laid_out.gpus else "cpu"),
-            block_reads=block_reads,
-            report=report,
-            tell=tell,
-        )
-        call_reads(blocks, labels, output=output, probabilities=probabilities, standard_output=standard_output)
+        there = replace(recipe, device="cuda" if laid_out.gpus else "cpu")
+
+        def score(source: ReadSource, report: StreamReport) -> Iterator[ScoredBlock]:
+            return scored_on_ray(
+                source.absolute(), workers=laid_out, recipe=there, block_reads=block_reads, report=report, tell=tell
+            )
+
+        yield score
 
 
 def scored_on_ray(
-    source: str,
+    source: ReadSource,
     *,
     workers: Workers,
     recipe: Recipe,
@@ -117,10 +111,10 @@ def scored_on_ray(
     report: StreamReport,
     tell: Callable[[str], None],
 ) -> Iterator[ScoredBlock]:
-    """Score a file's reads on a cluster to which there is a connection; blocks in order.
+    """Score reads on a cluster to which there is a connection; blocks in order.
 
     Args:
-        source: a file that every machine can read.
+        source: files that every machine can read.
         workers: see :func:`choose_workers`.
         recipe: of what each worker opens once.
         block_reads: reads of a block.
@@ -209,8 +203,8 @@ class _Failure:
     error: MgcError
 
 
-def _source(source: str, block_reads: int) -> Any:
-    """A file as Ray Data reads it: one task that yields rows of one block each."""
+def _source(source: ReadSource, block_reads: int) -> Any:
+    """Files as Ray Data reads them: one task that yields rows of one block each."""
     import pandas
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
@@ -229,9 +223,9 @@ def _source(source: str, block_reads: int) -> Any:
     return Blocks()
 
 
-def _blocks_or_failure(source: str, block_reads: int) -> Iterator[_Reads | _Failure]:
+def _blocks_or_failure(source: ReadSource, block_reads: int) -> Iterator[_Reads | _Failure]:
     try:
-        for number, block in enumerate(in_blocks(read_records(source), block_reads)):
+        for number, block in enumerate(source.blocks(block_reads)):
             yield _Reads(number, block)
     except MgcError as error:
         yield _Failure(error)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import torch
 
+from metagene_classifier.batching.batch import TokenBatch
 from metagene_classifier.batching.framing import framing_for
+from metagene_classifier.calling.calibrated import Calibrator
 from metagene_classifier.errors import ConfigError, EncoderError, ModelFolderError
 from metagene_classifier.hub import encoder_config_for, is_local, resolve_encoder_folder
 from metagene_classifier.memory.device import device_memory
+from metagene_classifier.model.centroids import Centroids, run_with_distance
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.description import read_description
 from metagene_classifier.model.devices import choose_device, choose_dtypes
@@ -27,7 +30,7 @@ from metagene_classifier.model.saved import (
     inference_dtypes,
     load_model,
 )
-from metagene_classifier.prediction.preparing import LongReads, Preparer
+from metagene_classifier.prediction.preparing import LongReads, Preparer, Strand
 from metagene_classifier.prediction.scorer import Scorer
 from metagene_classifier.prediction.token_budget import budget_for, check_encoder_fits, tokens_asked
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
@@ -125,11 +128,29 @@ def scorer_for(
     long_reads: LongReads | None,
     embed: bool,
     tell: Callable[[str], None],
+    strand: Strand | None = None,
 ) -> Scorer:
-    """A trained model's class scores, or its embeddings."""
+    """A trained model's class scores, or its embeddings.
+
+    Args:
+        model: loaded.
+        batch_size: see :func:`tokens_asked`.
+        max_tokens: likewise.
+        long_reads: what happens to reads that do not fit one segment; as the model has it by default.
+        embed: embeddings instead of scores.
+        tell: called with lines for the user.
+        strand: how many strands of a read are scored; as the model has it by default, one for embeddings.
+
+    Raises:
+        ModelFolderError: a file that calibration needs is damaged.
+    """
     facts = model.description
+    run: Callable[[TokenBatch], torch.Tensor] = model.classifier.embed if embed else model.classifier
+    with_distance = not embed and Calibrator(facts.calibration).needs_embedding
+    if with_distance:
+        run = run_with_distance(model.classifier, Centroids.load(model.folder), model.device)
     return Scorer(
-        run=model.classifier.embed if embed else model.classifier,
+        run=run,
         width=facts.encoder.hidden_size if embed else len(facts.labels),
         tokenizer=model.tokenizer,
         framing=framing_for(model.tokenizer, facts.max_length, facts.window_overlap),
@@ -144,6 +165,9 @@ def scorer_for(
         ),
         device=model.device,
         long_reads=long_reads or facts.long_reads,
+        strand=strand or ("single" if embed else facts.calling.strand),
+        complexity=not embed and facts.calling.min_complexity > 0,
+        extra=with_distance,
     )
 
 
@@ -161,6 +185,7 @@ class ScorerRecipe:
         long_reads: what happens to reads that do not fit one segment; as the model has it by default.
         trust_remote_code: run the Python files of the encoder's own repository.
         cpu_bf16: hold and compute in bfloat16 on a CPU that has units for it.
+        strand: how many strands of a read are scored; as the model has it by default.
     """
 
     folder: Path
@@ -172,6 +197,7 @@ class ScorerRecipe:
     long_reads: LongReads | None = None
     trust_remote_code: bool = False
     cpu_bf16: bool = False
+    strand: Strand | None = None
 
     def open(self, tell: Callable[[str], None]) -> tuple[LoadedModel, Scorer]:
         """The model, and its class scores; raises as :func:`open_model`."""
@@ -191,6 +217,7 @@ class ScorerRecipe:
             long_reads=self.long_reads,
             embed=False,
             tell=tell,
+            strand=self.strand,
         )
         return model, scorer
 
@@ -203,7 +230,13 @@ class ScorerRecipe:
         facts = read_description(self.folder)
         tokenizer = load_saved_tokenizer(self.folder / TOKENIZER_FOLDER, trust_remote_code=self.trust_remote_code)
         framing = framing_for(tokenizer, facts.max_length, facts.window_overlap)
-        return Preparer(tokenizer, framing, self.long_reads or facts.long_reads)
+        return Preparer(
+            tokenizer,
+            framing,
+            self.long_reads or facts.long_reads,
+            strand=self.strand or facts.calling.strand,
+            complexity=facts.calling.min_complexity > 0,
+        )
 
 
 def embedder_for(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from metagene_classifier.batching.framing import Framing
+from metagene_classifier.calling.screening import complexities
 from metagene_classifier.errors import DataError
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.cleaning import clean_sequence
 from metagene_classifier.reads.read import Read
+from metagene_classifier.reads.strand import reverse_complement
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 
-__all__ = ["LongReads", "PreparedBlock", "Preparer"]
+__all__ = ["LongReads", "PreparedBlock", "Preparer", "Strand"]
 
 LongReads = Literal["window", "truncate", "error"]
+Strand = Literal["single", "average"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,20 @@ class PreparedBlock:
         bases: of each read after cleaning, 0 where none is known (nothing, or N alone); ``(reads,)``.
         tokens: ids of each read with a base, in order, without special tokens.
         noticed: of this block.
+        reversed_tokens: likewise of the other strand; empty where one strand is scored.
+        complexity: of each read, see :func:`~metagene_classifier.calling.screening.complexities`; ``None`` where
+            nobody asks for it.
+        spans: of each window of reads with a base, from which base to which it goes, counted from 0 after cleaning and
+            half open; ``(windows, 2)``.
     """
 
     reads: list[Read]
     bases: npt.NDArray[np.int64]
     tokens: list[npt.NDArray[Any]]
     noticed: StreamReport
+    reversed_tokens: list[npt.NDArray[Any]] = field(default_factory=list)
+    complexity: npt.NDArray[np.float64] | None = None
+    spans: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,15 @@ class Preparer:
         tokenizer: the encoder's.
         framing: how tokens become segments.
         long_reads: what happens to reads that do not fit one segment.
+        strand: ``average`` has the other strand of each read tokenized too.
+        complexity: measure how complex reads are.
     """
 
     tokenizer: ReadTokenizer
     framing: Framing
     long_reads: LongReads
+    strand: Strand = "single"
+    complexity: bool = False
 
     def prepare(self, reads: list[Read]) -> PreparedBlock:
         """Clean and tokenize a block.
@@ -64,11 +81,38 @@ class Preparer:
         bases = np.fromiter((len(one) if one.strip("N") else 0 for one in cleaned), np.int64, len(cleaned))
         present = np.flatnonzero(bases)
         noticed.empty = len(reads) - len(present)
-        tokens = self.tokenizer.encode_batch([cleaned[place] for place in present])
-        for place, ids in enumerate(tokens):
-            if len(ids) > self.framing.capacity:
-                tokens[place] = self._long(reads[present[place]], ids, noticed)
-        return PreparedBlock(reads, bases, tokens, noticed)
+        known = [cleaned[place] for place in present]
+        tokens = self.tokenizer.encode_batch(known)
+        ends = bases[present]
+        spans = [np.stack([np.zeros_like(ends), ends], axis=1)]
+        if max(map(len, tokens), default=0) > self.framing.capacity:
+            pieces = []
+            for place, ids in enumerate(tokens):
+                piece = spans[0][place : place + 1]
+                if len(ids) > self.framing.capacity:
+                    piece = self._window_spans(ids, int(ends[place]))
+                    tokens[place] = self._long(reads[present[place]], ids, noticed)
+                    if self.long_reads == "truncate":
+                        piece = piece[:1]
+                        known[place] = known[place][: piece[0, 1]]
+                pieces.append(piece)
+            spans = pieces
+        return PreparedBlock(
+            reads,
+            bases,
+            tokens,
+            noticed,
+            reversed_tokens=self._reversed(known) if self.strand == "average" else [],
+            complexity=complexities(cleaned) if self.complexity else None,
+            spans=np.concatenate(spans),
+        )
+
+    def _reversed(self, sequences: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Tokens of the other strands, which may be some more or fewer than those of the reads."""
+        tokens = self.tokenizer.encode_batch([reverse_complement(one) for one in sequences])
+        if self.long_reads == "window":
+            return tokens
+        return [ids[: self.framing.capacity] for ids in tokens]
 
     def _long(self, read: Read, ids: npt.NDArray[Any], noticed: StreamReport) -> npt.NDArray[Any]:
         if self.long_reads == "error":
@@ -81,3 +125,17 @@ class Preparer:
             return ids[: self.framing.capacity]
         noticed.windowed += 1
         return ids
+
+    @cached_property
+    def _bases_of_tokens(self) -> npt.NDArray[np.int64]:
+        """How many characters each token stands for; ``(vocabulary,)``."""
+        size = self.tokenizer.vocab_size
+        return np.fromiter((len(self.tokenizer.text([token])) for token in range(size)), np.int64, size)
+
+    def _window_spans(self, ids: npt.NDArray[Any], bases: int) -> npt.NDArray[np.int64]:
+        """Where the windows of a long read begin and end, in bases; ``(windows, 2)``."""
+        before = np.concatenate([[0], np.cumsum(self._bases_of_tokens[ids])])
+        if before[-1] != bases:  # tokens that overlap, or that have no text: in proportion
+            before = np.rint(np.arange(len(ids) + 1) * (bases / len(ids))).astype(np.int64)
+        starts = self.framing.starts(len(ids))
+        return np.stack([before[starts], before[np.minimum(starts + self.framing.capacity, len(ids))]], axis=1)

@@ -1,114 +1,138 @@
-"""A call for every read of a file, or of a shard of it."""
+"""Calls of a stream of reads into every file that is wanted of them."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
-import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Protocol
 
 from metagene_classifier.console import progress, say
 from metagene_classifier.errors import MgcError
-from metagene_classifier.prediction.calls import calls_of
-from metagene_classifier.prediction.formats.csv_calls import CallsCsv
+from metagene_classifier.prediction.call import Call
+from metagene_classifier.prediction.calling import Caller
+from metagene_classifier.prediction.formats.registry import READ_FORMATS, open_reads
+from metagene_classifier.prediction.formats.writing import FormatContext, ReadWriter
 from metagene_classifier.prediction.scorer import ScoredBlock
-from metagene_classifier.reads.labels import Labels
-from metagene_classifier.whole_files import partial_path, whole_file
+from metagene_classifier.whole_files import partial_path
 
-__all__ = ["WrittenCalls", "call_reads", "open_output"]
+__all__ = ["BlockWriter", "CallFile", "call_reads", "call_writer", "format_file"]
 
 
-@dataclass
-class WrittenCalls:
-    """How a CSV of calls is laid out: what :mod:`merging` needs to join it with others.
+class BlockWriter(Protocol):
+    """Takes blocks with their calls, in input order."""
+
+    def write(self, block: ScoredBlock, calls: Sequence[Call]) -> None:
+        """Append them; what can be in the file is there when this returns."""
+
+
+class Tally(Protocol):
+    """Counts calls."""
+
+    def add(self, calls: Sequence[Call]) -> None:
+        """Count them in."""
+
+
+@dataclass(frozen=True)
+class CallFile:
+    """An output of calls.
 
     Attributes:
-        reads: rows.
-        header_bytes: of the first row.
-        block_bytes: of the rows of each block.
+        paths: of its files; none for standard output. While they are written they bear :func:`partial_path`.
+        opened: gives what writes them; broken off it leaves the partial files.
+        cut: whether partial files may be cut back to the last whole block: text that is not compressed.
     """
 
-    reads: int = 0
-    header_bytes: int = 0
-    block_bytes: list[int] = field(default_factory=list)
-    digest: Any = field(default_factory=hashlib.sha256)
-
-    @property
-    def sha256(self) -> str:
-        """Of the whole text."""
-        return str(self.digest.hexdigest())
-
-    @property
-    def end(self) -> int:
-        """Where the last whole block ends, in bytes."""
-        return self.header_bytes + sum(self.block_bytes)
+    paths: tuple[Path, ...]
+    opened: Callable[[], AbstractContextManager[BlockWriter]]
+    cut: bool = True
 
 
-def open_output(output: Path, standard_output: IO[str] | None = None) -> AbstractContextManager[IO[Any]]:
-    """Standard output for ``-``; otherwise a file that gets its name when it is whole, and keeps what it has."""
-    return nullcontext(standard_output or sys.stdout) if str(output) == "-" else whole_file(output, keep_partial=True)
+def format_file(name: str, path: Path, context: FormatContext) -> CallFile:
+    """The output of a format of reads; ``-`` is standard output."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[BlockWriter]:
+        with open_reads(name, path, context) as writer:
+            yield call_writer(writer)
+
+    return CallFile(() if str(path) == "-" else (path,), opened, READ_FORMATS[name].text)
+
+
+def call_writer(writer: ReadWriter) -> BlockWriter:
+    """What takes calls, as what takes blocks with their calls."""
+    return _OfCalls(writer)
+
+
+class _OfCalls:
+    def __init__(self, writer: ReadWriter) -> None:
+        self._writer = writer
+
+    def write(self, block: ScoredBlock, calls: Sequence[Call]) -> None:
+        self._writer.write(calls)
 
 
 def call_reads(
     blocks: Iterable[ScoredBlock],
-    labels: Labels,
+    caller: Caller,
+    files: Sequence[CallFile],
     *,
-    output: Path,
-    probabilities: bool,
+    tally: Tally | None = None,
     first: str = "the first",
     standard_output: IO[str] | None = None,
-) -> WrittenCalls:
-    """Write a row of CSV for each read of scored blocks.
+) -> int:
+    """Call scored blocks, and write the calls.
 
     Args:
         blocks: in the order of the rows; scored as they are asked for.
-        labels: the classes.
-        output: a file, or ``-`` for standard output.
-        probabilities: add a column for each class.
+        caller: calls them.
+        files: where the calls go.
+        tally: counts them too.
         first: which reads those before a break are, for the message.
-        standard_output: where ``-`` writes, when it is not that of the moment.
+        standard_output: what standard output is, when it is not that of the moment.
+
+    Returns:
+        How many reads, or pairs, were called.
 
     Raises:
-        MgcError: the input is damaged or the output cannot be written; the rows so far stay in ``<output>.partial``.
+        MgcError: the input is damaged or an output cannot be written; what was written so far, to the last whole block,
+            stays in the ``.partial`` files.
         KeyboardInterrupt: likewise.
     """
-    to_file = str(output) != "-"
-    csv = CallsCsv(labels.names if probabilities else None)
-    done = WrittenCalls()
+    partials = [partial_path(path) for one in files for path in one.paths]
+    done, sizes = 0, dict.fromkeys((partial_path(path) for one in files if one.cut for path in one.paths), 0)
     try:
-        with open_output(output, standard_output) as out, progress(unit="read", label="calling") as bar:
-            header = csv.header()
-            out.write(header)
-            done.header_bytes = _count(header, done)
+        with ExitStack() as opened, progress(unit="read", label="calling") as bar:
+            with contextlib.redirect_stdout(standard_output) if standard_output else contextlib.nullcontext():
+                writers = [opened.enter_context(one.opened()) for one in files]
             for block in blocks:
-                rows = csv.rows(calls_of(block, labels))
-                out.write(rows)
-                out.flush()
-                rows_bytes = _count(rows, done)
-                done.block_bytes.append(rows_bytes)
-                done.reads += len(block.reads)
+                calls = caller.calls(block)
+                for writer in writers:
+                    writer.write(block, calls)
+                if tally is not None:
+                    tally.add(calls)
+                done += len(calls)
+                for path in sizes:
+                    sizes[path] = path.stat().st_size
                 bar.update(len(block.reads))
     except (MgcError, KeyboardInterrupt) as error:
-        kept = partial_path(output)
-        if not to_file or not kept.exists():
+        kept = [path for path in partials if path.exists()]
+        if not kept:
             raise
-        if not done.reads:
-            kept.unlink()
+        if not done:
+            for path in kept:
+                path.unlink()
             raise
-        os.truncate(kept, done.end)
-        where = f"the calls of {first} {done.reads:,} reads are in {kept}"
+        for path in kept:
+            if path in sizes:
+                os.truncate(path, sizes[path])
+        what = "pairs" if caller.options.paired else "reads"
+        where = f"the calls of {first} {done:,} {what} are in {' and '.join(map(str, kept))}"
         if isinstance(error, KeyboardInterrupt):
             say(where)
             raise
         raise type(error)(f"{error} ({where})") from error
     return done
-
-
-def _count(text: str, done: WrittenCalls) -> int:
-    encoded = text.encode()
-    done.digest.update(encoded)
-    return len(encoded)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from metagene_classifier.errors import DataError
-from metagene_classifier.model.scoring import probabilities_of
-from metagene_classifier.prediction.reads import open_output
+from metagene_classifier.prediction.calling import Caller
 from metagene_classifier.prediction.scorer import Scorer
 from metagene_classifier.prediction.stream_report import StreamReport
-from metagene_classifier.reads.labels import UNCLASSIFIED, Labels
+from metagene_classifier.reads.labels import UNCLASSIFIED
 from metagene_classifier.reads.read import Read
+from metagene_classifier.whole_files import whole_file
 
 __all__ = ["call_samples"]
 
 
 def call_samples(
     scorer: Scorer,
-    labels: Labels,
+    caller: Caller,
     *,
     source: str,
     output: Path,
@@ -36,7 +38,7 @@ def call_samples(
 
     Args:
         scorer: class scores.
-        labels: the classes.
+        caller: of the model; its calibrated probabilities count.
         source: CSV with a header row.
         output: CSV, or ``-``.
         aggregation: ``mean``, ``max`` or ``sum`` of the reads' probabilities, scaled to add up to 1 over the classes.
@@ -51,10 +53,12 @@ def call_samples(
     Raises:
         DataError: the CSV lacks a column, or holds no row.
     """
+    labels = caller.labels
     totals: dict[str, npt.NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
     for block in scorer.stream(_rows(Path(source), sample_column, sequence_column), report):
-        for read, bases, row in zip(block.reads, block.bases, probabilities_of(block.values), strict=True):
+        probabilities_of_reads = caller.probabilities(caller.units(block))
+        for read, bases, row in zip(block.reads, block.bases, probabilities_of_reads, strict=True):
             total = totals.setdefault(read.header, np.zeros(len(labels)))
             counts.setdefault(read.header, 0)
             if not bases:
@@ -66,7 +70,8 @@ def call_samples(
                 total += row
     if not totals:
         raise DataError(f"{source}: no row below the header: give sequences in column {sequence_column!r}")
-    with open_output(output) as out:
+    to_file = str(output) != "-"
+    with whole_file(output, keep_partial=True) if to_file else nullcontext(sys.stdout) as out:
         writer = csv.writer(out, lineterminator="\n")
         names = [f"prob_{name}" for name in labels.names] if probabilities else []
         writer.writerow(["sample", "call", "taxid", "confidence", "reads", *names])

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
 from metagene_classifier import __version__
+from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.model.devices import dtype_name
 from metagene_classifier.model.quantization import Quantization
 from metagene_classifier.model.saved import LoadedModel
-from metagene_classifier.prediction.reads import call_reads
-from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.call import Call
+from metagene_classifier.prediction.calling import Caller
+from metagene_classifier.prediction.formats.csv_calls import CallsCsv
+from metagene_classifier.prediction.reads import CallFile, call_reads
+from metagene_classifier.prediction.scorer import ScoredBlock, Scorer
 from metagene_classifier.prediction.shard_facts import (
     SCHEMA_VERSION,
     ShardFacts,
@@ -20,19 +30,55 @@ from metagene_classifier.prediction.shard_facts import (
     write_facts,
 )
 from metagene_classifier.prediction.shards import Census, Shard, shard_path
+from metagene_classifier.prediction.source import ReadSource
 from metagene_classifier.prediction.stream_report import StreamReport
-from metagene_classifier.reads.blocks import in_blocks
-from metagene_classifier.reads.files import read_records
+from metagene_classifier.whole_files import whole_file
 
-__all__ = ["call_shard"]
+__all__ = ["call_shard", "options_of"]
+
+
+@dataclass
+class _ShardCsv:
+    """Writes a shard's CSV, and keeps what :mod:`merging` needs to join it with others.
+
+    Attributes:
+        header_bytes: of the first row.
+        block_bytes: of the rows of each block.
+    """
+
+    path: Path
+    text: CallsCsv
+    header_bytes: int = 0
+    block_bytes: list[int] = field(default_factory=list)
+    digest: Any = field(default_factory=hashlib.sha256)
+    _out: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[_ShardCsv]:
+        with whole_file(self.path, keep_partial=True) as self._out:
+            self.header_bytes = self._written(self.text.header())
+            yield self
+
+    def write(self, block: ScoredBlock, calls: Sequence[Call]) -> None:
+        """The rows of a block."""
+        self.block_bytes.append(self._written(self.text.rows(calls)))
+
+    def _written(self, text: str) -> int:
+        assert self._out is not None
+        self._out.write(text)
+        self._out.flush()
+        encoded = text.encode()
+        self.digest.update(encoded)
+        return len(encoded)
 
 
 def call_shard(
     scorer: Scorer,
     model: LoadedModel,
     shard: Shard,
+    caller: Caller,
     *,
-    source: str,
+    source: ReadSource,
     output: Path,
     probabilities: bool,
     quantization: Quantization,
@@ -46,7 +92,8 @@ def call_shard(
         scorer: class scores.
         model: that they are of.
         shard: which blocks of reads.
-        source: the whole file; it is read to its end.
+        caller: calls them.
+        source: the whole files; they are read to their end.
         output: of all shards; see :func:`shard_path`.
         probabilities: add a column for each class.
         quantization: that the encoder was loaded with.
@@ -62,12 +109,12 @@ def call_shard(
     """
     csv = shard_path(output, shard)
     census = Census()
-    blocks = shard.own(census.watch(in_blocks(read_records(source), block_reads)))
-    written = call_reads(
+    written = _ShardCsv(csv, CallsCsv(caller.labels.names if probabilities else None, caller.tree))
+    blocks = shard.own(census.watch(source.blocks(block_reads)))
+    call_reads(
         scorer.stream_blocks(blocks, report),
-        model.description.label_table(),
-        output=csv,
-        probabilities=probabilities,
+        caller,
+        [CallFile((csv,), written.opened)],
         first="this shard's first",
     )
     facts = ShardFacts(
@@ -75,7 +122,7 @@ def call_shard(
         package_version=__version__,
         shard=shard.number,
         shards=shard.count,
-        input="standard input" if source == "-" else Path(source).name,
+        input=source.name,
         input_reads=census.reads,
         input_sha256=census.digest,
         model=str(model.folder),
@@ -85,16 +132,38 @@ def call_shard(
             "probabilities": probabilities,
             "quantization": quantization,
             "--cpu-bf16": cpu_bf16,
+            **options_of(scorer.strand, caller),
         },
         circumstances=_circumstances(scorer, model),
-        block_reads=block_reads,
+        block_reads=source.whole_pairs(block_reads),
         header_bytes=written.header_bytes,
         block_bytes=written.block_bytes,
-        csv_sha256=written.sha256,
+        csv_sha256=written.digest.hexdigest(),
         noticed=noticed_of(report),
     )
     write_facts(csv, facts)
     return csv
+
+
+def options_of(strand: str, caller: Caller) -> dict[str, str | bool | int | float]:
+    """What decides the calls beside reads, model and scores, by the names that users know."""
+    options = caller.options
+    return {
+        "paired": options.paired,
+        "--strand": strand,
+        "--confidence": options.threshold,
+        "--closed-set": options.closed_set,
+        "--min-tokens": options.min_tokens,
+        "taxonomy": taxonomy_digest(caller.tree),
+    }
+
+
+def taxonomy_digest(tree: ClassTree) -> str:
+    """Another text for every tree of classes; empty without a taxonomy."""
+    if not tree.has_taxonomy:
+        return ""
+    rows = [[taxon.taxid, taxon.name, taxon.rank, taxon.parent] for taxon in tree.taxa]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _circumstances(scorer: Scorer, model: LoadedModel) -> dict[str, str | int]:

@@ -18,7 +18,8 @@ from metagene_classifier.whole_files import whole_file
 
 __all__ = ["SCHEMA_VERSION", "ShardFacts", "facts_path", "model_digest", "read_facts", "write_facts"]
 
-SCHEMA_VERSION = 1
+# 2: how reads are called is among the options.
+SCHEMA_VERSION = 2
 _REPORT = TypeAdapter(StreamReport)
 
 
@@ -39,7 +40,7 @@ class ShardFacts(BaseModel):
     model: str
     model_sha256: str
     """Of its description, which holds the digests of its files."""
-    options: dict[str, str | bool | int]
+    options: dict[str, str | bool | int | float]
     """What decides the calls beside reads and model."""
     circumstances: dict[str, str | int]
     """What decides the last digits of scores."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from metagene_classifier.reads.cleaning import CleaningCounts
 
@@ -30,6 +33,19 @@ class StreamReport:
             own, more = getattr(self.cleaning, name), getattr(other.cleaning, name)
             own.reads += more.reads
             own.bases += more.bases
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> StreamReport:
+        """What :meth:`as_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        return TypeAdapter(StreamReport).validate_python(values)
 
     def lines(self) -> list[str]:
         """A line for each thing that a user should know."""

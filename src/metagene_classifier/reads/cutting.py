@@ -45,10 +45,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class CutRead:
-    """A read and where it came from, as ``genome:record:start-end:strand`` (from 1, end included, forward strand)."""
+    """A read and where it came from.
+
+    Attributes:
+        origin: ``genome:record:start-end:strand`` (from 1, end included, forward strand).
+        sequence: the bases, with the errors that were made.
+        errors: how many of them are not the genome's.
+    """
 
     origin: str
     sequence: str
+    errors: int = 0
 
 
 def block_size(genome_bases: int, most_bp: int) -> int:
@@ -151,11 +158,12 @@ def _draw(
                 continue
             if is_reverse:
                 bases = bases.translate(_COMPLEMENT)[::-1]
+            errors = 0
             if shape.error_rate > 0:
-                bases = _with_errors(bases, shape.error_rate, rng)
+                bases, errors = _with_errors(bases, shape.error_rate, rng)
             strand = "-" if is_reverse else "+"
             origin = f"{genome.name}:{record.id}:{first + 1}-{first + length}:{strand}"
-            yield CutRead(origin, bases.decode("ascii"))
+            yield CutRead(origin, bases.decode("ascii"), errors)
             done += 1
     if done < count:
         raise DataError(f"genome {genome.name}: too much N to cut {count:,} reads from it: leave it out")
@@ -169,9 +177,9 @@ def _lengths(shape: ReadShape, count: int, rng: np.random.Generator) -> npt.NDAr
     return lengths.clip(least, shape.length_bp + 3 * shape.length_sd_bp).astype(np.int64)
 
 
-def _with_errors(bases: bytes, error_rate: float, rng: np.random.Generator) -> bytes:
-    """Each base replaced by one of the other three with probability ``error_rate``; N stays."""
+def _with_errors(bases: bytes, error_rate: float, rng: np.random.Generator) -> tuple[bytes, int]:
+    """Each base replaced by one of the other three with probability ``error_rate``; N stays. And how many were."""
     read = np.frombuffer(bases, dtype=np.uint8).copy()
     hit = np.flatnonzero((rng.random(len(read)) < error_rate) & (read != ord("N")))
     read[hit] = _BASES[(_CODES[read[hit]] + rng.integers(1, 4, size=len(hit))) % 4]
-    return read.tobytes()
+    return read.tobytes(), len(hit)

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metagene_classifier.report.drawing import INK, MUTED, drawn, new_figure, shortened
+from metagene_classifier.report.drawing import GRID, INK, MUTED, drawn, new_figure, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Confusion", "confusion_matrix_figure", "worst_confusions"]
+    from metagene_classifier.report.class_groups import ClassGroups
+
+__all__ = ["Confusion", "all_classes_figure", "confusion_matrix_figure", "worst_confusions"]
 
 _CELLS_WITH_COUNTS = 12
 _CELLS_WITH_TEXT = 25
 _NAMED_CLASSES = 40
 # More rows than this would be thinner than a dot of the picture: neighbouring classes are summed.
 _DRAWN_ROWS = 500
+# Dots large enough to be seen one by one.
+_DOTS = 260
 _WORST_PAIRS = 16
 
 _CELL_DARK, _CELL_LIGHT, _NO_READS = "#111111", "#fefefe", "#e3e3e3"
@@ -93,15 +97,62 @@ def confusion_matrix_figure(confusion: np.ndarray[Any, Any], labels: Sequence[st
     return figure
 
 
+@drawn
+def all_classes_figure(confusion: np.ndarray[Any, Any], groups: ClassGroups) -> Figure:
+    """Every class a row and a column, in the order of its groups; transparent where no read is.
+
+    Args:
+        confusion: counts, (classes, classes); rows are the truth.
+        groups: of the classes.
+    """
+    order = groups.order
+    summed, size = _grouped(confusion[np.ix_(order, order)], _DOTS)
+    shares = _row_shares(summed).filled(0)
+    # One dark blue that shows on a white page and on a dark one; few reads are faint. A dot must be seen at all.
+    cells = np.zeros((*shares.shape, 4), np.uint8)
+    cells[..., :3] = (0x2F, 0x8E, 0xD3)
+    cells[..., 3] = np.where(shares > 0, 105 + 150 * np.sqrt(shares), 0).astype(np.uint8)
+    figure = new_figure(9.2, 7.6)
+    axes = figure.subplots()
+    axes.imshow(cells, interpolation="none")
+    ends = np.cumsum([len(members) for members in groups.members]) / size
+    starts = np.concatenate([[0.0], ends[:-1]])
+    for end in ends[:-1]:
+        for line in (axes.axhline, axes.axvline):
+            line(end - 0.5, color=GRID, linewidth=0.5, zorder=0)
+    far_enough = _apart((starts + ends) / 2, len(shares) / 42)
+    axes.set_yticks(
+        [float((starts[at] + ends[at]) / 2) - 0.5 for at in far_enough],
+        [shortened(groups.names[at], 34) for at in far_enough],
+        fontsize=7.5,
+    )
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color(GRID)
+    axes.set_xlabel("called as" + (f"; each dot is {size} x {size} classes" if size > 1 else ""))
+    axes.set_ylabel("true class")
+    return figure
+
+
+def _apart(places: np.ndarray[Any, Any], least: float) -> list[int]:
+    """Which of ascending places can be named without their names running into each other."""
+    kept: list[int] = []
+    for number, place in enumerate(places):
+        if not kept or place - places[kept[-1]] >= least:
+            kept.append(number)
+    return kept
+
+
 def _row_shares(confusion: np.ndarray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
     totals = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(totals, 1)
     return np.ma.masked_array(shares, mask=np.broadcast_to(totals == 0, shares.shape))
 
 
-def _grouped(confusion: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int]:
-    """Sum neighbouring classes until at most ``_DRAWN_ROWS`` rows are left; also how many make one."""
-    size = -(-len(confusion) // _DRAWN_ROWS)
+def _grouped(confusion: np.ndarray[Any, Any], most: int = _DRAWN_ROWS) -> tuple[np.ndarray[Any, Any], int]:
+    """Sum neighbouring classes until at most ``most`` rows are left; also how many make one."""
+    size = -(-len(confusion) // most)
     starts = np.arange(0, len(confusion), size)
     return np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1), size
 

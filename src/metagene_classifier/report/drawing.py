@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
@@ -16,17 +17,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "MUTED", "SERIES", "drawn", "new_figure", "plain_axes", "save_png", "shortened", "svg_text"]
+__all__ = [
+    "CATEGORIES",
+    "EDGE",
+    "GRID",
+    "INK",
+    "MUTED",
+    "OTHER",
+    "SERIES",
+    "drawn",
+    "new_figure",
+    "plain_axes",
+    "save_png",
+    "shortened",
+    "svg_text",
+]
 
 INK = "#1b1f24"
 MUTED = "#59636e"
 GRID = "#d5dae0"
 # Okabe & Ito's colours (https://jfly.uni-koeln.de/color/): told apart with any colour vision.
-SERIES = ("#0072b2", "#d55e00", "#009e73")
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+SERIES = CATEGORIES[:3]
+OTHER = "#9aa3ad"
+EDGE = "#5c6670"
+"""Around areas that touch, as pale colours would fade into the page."""
 
 # In the report these follow the page's light or dark scheme; a picture used alone shows the colours themselves.
-_PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
-    colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
+_PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", GRID: "--grid", OTHER: "--other", EDGE: "--edge"} | {
+    colour: f"--series-{number}" for number, colour in enumerate(CATEGORIES, start=1)
 }
 
 _STYLE: Any = {
@@ -51,6 +70,9 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "metagene-classifier",
 }
+
+LEAST_SCALE = 0.8
+"""A picture is not shown smaller: its text could not be read. On a narrow page it scrolls."""
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -116,14 +138,25 @@ def svg_text(figure: Figure) -> str:
     text = io.StringIO()
     _save(figure, text, "svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     element = text.getvalue()[text.getvalue().index("<svg") :]
-    # It shrinks with the page and never grows past its own size.
-    element = re.sub(
-        r'(<svg [^>]*?)width="([^"]*)" height="[^"]*"',
-        r'\1width="100%" style="max-width: \2; height: auto"',
-        element,
-        count=1,
-    )
+    # It shrinks with the page down to where its text can still be read, and never grows past its own size.
+    element = re.sub(r'(<svg [^>]*?)width="([\d.]+)pt" height="[^"]*"', _sized, element, count=1)
+    element = _own_ids(element)
     element = element.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     for colour, name in _PAGE_COLOURS.items():
         element = re.sub(rf"(fill|stroke): {colour}", rf"\1: var({name}, {colour})", element)
     return element
+
+
+def _own_ids(element: str) -> str:
+    """Names of parts that no other picture of a page has; those that nothing refers to are left out."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', element))
+    mark = hashlib.sha256(element.encode()).hexdigest()[:6]
+    element = re.sub(r' id="([^"]*)"', lambda found: f' id="{mark}{found[1]}"' if found[1] in used else "", element)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{mark}", element)
+
+
+def _sized(opening: re.Match[str]) -> str:
+    points = float(opening[2])
+    return (
+        f'{opening[1]}width="100%" style="max-width: {points:g}pt; min-width: {LEAST_SCALE * points:g}pt; height: auto"'
+    )

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metagene_classifier.metrics.classification import METRIC_NAMES, ClassificationMetrics
+from metagene_classifier.model.calibration import CalibrationFacts, CutOff
 
-__all__ = ["CardClass", "ModelCardFacts", "model_card"]
+__all__ = ["CardClass", "ModelCardFacts", "model_card", "with_confidence"]
 
 _CLASSES_SHOWN = 50
+_CONFIDENCE = "## Confidence"
+_SCORES = {
+    "probability": "the largest probability",
+    "energy": "the energy of the scores",
+    "centroid": "the distance to the class means",
+}
 
 # Names that the Hub's list of metrics knows, where it has one.
 _HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy", "mcc": "matthews_correlation", "auroc": "roc_auc"}
@@ -58,6 +65,8 @@ class ModelCardFacts:
         versions: package names and versions.
         command: that made the model.
         metrics: of the saved weights on the validation reads.
+        calibration: of the saved model; ``None`` before it is calibrated, and where it never is.
+        ranked_classes: classes with a lineage; ``None`` of a model without a taxonomy.
     """
 
     name: str
@@ -83,6 +92,8 @@ class ModelCardFacts:
     versions: Mapping[str, str]
     command: str
     metrics: ClassificationMetrics | None
+    calibration: CalibrationFacts | None = None
+    ranked_classes: int | None = None
 
 
 def model_card(facts: ModelCardFacts) -> str:
@@ -93,8 +104,11 @@ def model_card(facts: ModelCardFacts) -> str:
         _summary(facts),
         "## What it calls",
         _classes(facts.classes),
+        *_taxonomy(facts),
         "## Use",
         _use(facts.name),
+        _CONFIDENCE,
+        _confidence(facts.calibration),
         "## Limits",
         _limits(facts),
         "## Results on the validation reads",
@@ -105,6 +119,18 @@ def model_card(facts: ModelCardFacts) -> str:
         _training(facts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def with_confidence(card: str, calibration: CalibrationFacts) -> str:
+    """A card with its section on confidence written anew, everything else as it was.
+
+    Args:
+        card: as :func:`model_card` gave it, perhaps before the model was calibrated.
+        calibration: of the model.
+    """
+    before, _, rest = card.partition(f"\n{_CONFIDENCE}\n")
+    after = rest[rest.index("\n## ") :] if "\n## " in rest else "\n"
+    return f"{before}\n{_CONFIDENCE}\n\n{_confidence(calibration)}\n{after}"
 
 
 def _front_matter(facts: ModelCardFacts) -> str:
@@ -187,6 +213,61 @@ def _classes(classes: Sequence[CardClass]) -> str:
     return table + (f"\n\nand {more:,} more, in the model's own list of labels." if more > 0 else "")
 
 
+def _taxonomy(facts: ModelCardFacts) -> list[str]:
+    if facts.ranked_classes is None:
+        return []
+    known = "every class" if facts.ranked_classes == len(facts.classes) else f"{facts.ranked_classes:,} of the classes"
+    return [
+        f"The model's folder has the lineage of {known} (NCBI taxonomy): a read whose species is unsure is called at "
+        "the lowest rank that is sure enough."
+    ]
+
+
+def _confidence(calibration: CalibrationFacts | None) -> str:
+    if calibration is None:
+        return (
+            "Not calibrated: confidence is the plain softmax, which is often too sure. Every read is called its "
+            "likeliest class unless `--confidence` gives a threshold."
+        )
+    temperature = calibration.temperature
+    by_length = ", ".join(f"{value:.3f} from {tokens:,} tokens" for tokens, value in temperature.by_length)
+    pairs = "" if temperature.pairs_measured else " (not measured; mates are taken to repeat each other)"
+    rows = [
+        ["Temperature", by_length or f"{temperature.single:.3f}"],
+        ["Temperature of pairs", f"{temperature.pairs:.3f}{pairs}"],
+        ["Expected calibration error before", f"{calibration.ece_before:.4f}"],
+        ["Expected calibration error after", f"{calibration.ece_after:.4f}"],
+        ["Default threshold", f"{calibration.threshold:.4g}"],
+    ]
+    if at := _at_threshold(calibration):
+        rows.append(["Precision there, known reads", f"{at.precision:.4f}"])
+        rows.append(["Sensitivity there, known reads", f"{at.sensitivity:.4f}"])
+    text = f"Measured on {temperature.reads:,} validation reads."
+    if calibration.refusal is None:
+        return f"{text} No taxon was left out, so it is not known how reads of other organisms fare.\n\n" + _table(
+            ["", ""], rows
+        )
+    refusal = calibration.refusal
+    figures = refusal.figures[refusal.score]
+    rows += [
+        ["Best score for unknown organisms", _SCORES[refusal.score]],
+        ["Its AUROC", f"{figures.auroc:.4f}"],
+        ["Left-out reads called where 95% of known reads are", f"{figures.false_calls_at_95:.2%}"],
+        ["Refusal by it, besides the threshold", "none" if refusal.cutoff is None else f"above {refusal.cutoff:.4g}"],
+    ]
+    text += (
+        f" What reads of unknown organisms get was measured by leaving taxa out ({refusal.folds:,} folds, "
+        f"{refusal.unknown:,} left-out reads), with the head fitted again and the encoder as it is."
+    )
+    return f"{text}\n\n" + _table(["", ""], rows)
+
+
+def _at_threshold(calibration: CalibrationFacts) -> CutOff | None:
+    """The table's row that is nearest to the default threshold."""
+    rows = calibration.table
+    return min(rows, key=lambda row: abs(row.threshold - calibration.threshold)) if rows else None
+
+
 def _use(name: str) -> str:
     folder = name if re.fullmatch(r"[\w./-]+", name) else "MODEL"
     return _code_block(f"mgc predict --input reads.fq.gz --ckpt {folder} --output predictions.csv")
@@ -195,7 +276,8 @@ def _use(name: str) -> str:
 def _limits(facts: ModelCardFacts) -> str:
     return "\n".join(
         (
-            "- It knows the classes above and no others: a read of any other organism gets one of these labels.",
+            "- It knows the classes above and no others: a read of any other organism gets one of these labels, unless "
+            "its confidence falls short of the threshold.",
             "- It learned from the genomes or reads listed under Data: strains far from them, and regions that "
             "organisms share, such as ribosomal genes and mobile elements, are called less surely.",
             f"- The encoder sees at most {facts.max_length_tokens:,} tokens at once; `tokenizer.long_reads` of the "

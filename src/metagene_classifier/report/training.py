@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.config import ModelConfig
 from metagene_classifier.config_file import config_yaml
+from metagene_classifier.metrics.open_set import OpenSetFigures, open_set_from_dict
+from metagene_classifier.model.description import read_description
+from metagene_classifier.report.cautions import training_cautions
 from metagene_classifier.report.evaluation import write_evaluation
-from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
+from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card, with_confidence
+from metagene_classifier.report.what_ran import package_versions, seconds_in_words
+from metagene_classifier.training.calibrating import OPEN_SET_FILE
+from metagene_classifier.training.data import TrainingData
 from metagene_classifier.training.run import RunFacts, TrainingResult
+from metagene_classifier.whole_files import whole_file
 
 __all__ = ["write_model_card", "write_training_report"]
 
-PACKAGES = ("metagene-classifier", "torch", "transformers", "peft", "accelerate", "tokenizers", "bitsandbytes")
+CARD_FILE = "README.md"
 
 
 def write_model_card(folder: Path, facts: RunFacts, *, command: str) -> None:
     """Write ``README.md`` and the resolved ``config.yaml`` into a model's folder."""
-    (folder / "README.md").write_text(model_card(_card_facts(facts, command)), encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(_card_facts(facts, command)), encoding="utf-8")
     (folder / "config.yaml").write_text(config_yaml(facts.config), encoding="utf-8")
 
 
 def write_training_report(output_dir: Path, result: TrainingResult, *, command: str) -> None:
     """Write metrics, tables, pictures and ``report.html`` of the run's model on its validation reads.
 
-    A run without validation reads has no figures to report, and nothing is written.
+    The model's card is told of the calibration, which came after the card was written. A run without validation reads
+    has no figures to report, and nothing is written.
     """
     if result.metrics is None:
         return
+    calibration = read_description(result.model_folder).calibration
+    card = result.model_folder / CARD_FILE
+    if calibration is not None and card.exists():
+        text = with_confidence(card.read_text(encoding="utf-8"), calibration)
+        with whole_file(card) as out:
+            out.write(text)
     facts, config = result.facts, result.facts.config
+    data = facts.data
     write_evaluation(
         output_dir,
         metrics=result.metrics,
@@ -39,22 +55,44 @@ def write_training_report(output_dir: Path, result: TrainingResult, *, command: 
             "Model": str(result.model_folder),
             "Encoder": config.model.encoder_path,
             "Trained": _what_is_trained(facts),
+            "Training files": ", ".join(_as_list(config.dataset.train_fasta)),
             "Training reads": _training_reads(facts),
-            "Validation reads": f"{len(facts.data.validation):,}",
+            "Validation files": ", ".join(_as_list(config.dataset.val_fasta)) or "held out from the training files",
+            "Validation reads": f"{len(data.validation):,}",
+            **({"Taxonomy": config.dataset.taxonomy} if config.dataset.taxonomy else {}),
             "Steps": f"{facts.state.step:,} ({facts.state.finished})",
             "Best": f"step {facts.state.best_step:,}, {config.training.early_stopping.metric}",
             "Device": _device(facts),
             **({"Plan": facts.plan} if facts.plan else {}),
-            "Time": f"{facts.state.seconds:.0f} s in training steps",
-            "Versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+            "Time": f"{seconds_in_words(facts.state.seconds)} in training steps",
             "Command": command,
         },
-        warnings=facts.data.warnings,
+        warnings=[*data.warnings, *_cautions(facts)],
         confusion_matrix=config.metrics.confusion_matrix,
         per_class_report=config.metrics.per_class_report,
         history=result.history,
         primary=config.metrics.primary,
+        tree=ClassTree.of(data.labels, data.taxonomy),
+        calibration=calibration,
+        open_set=_open_set(result.model_folder.parent / OPEN_SET_FILE) if calibration is not None else None,
     )
+
+
+def _cautions(facts: RunFacts) -> list[str]:
+    data, config = facts.data, facts.config
+    return training_cautions(
+        data.labels.names,
+        data.order.reads_per_class,
+        data.validation.reads_per_class,
+        weighted=config.loss.class_weights is not None,
+    )
+
+
+def _open_set(path: Path) -> dict[str, OpenSetFigures]:
+    """The figures of left-out taxa that the end of training wrote, if it did."""
+    if not path.exists():
+        return {}
+    return open_set_from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
@@ -85,10 +123,17 @@ def _card_facts(facts: RunFacts, command: str) -> ModelCardFacts:
         hardware=_device(facts),
         plan=facts.plan,
         training_seconds=state.seconds,
-        versions=_versions(),
+        versions=package_versions(),
         command=command,
         metrics=facts.metrics,
+        ranked_classes=_ranked_classes(data),
     )
+
+
+def _ranked_classes(data: TrainingData) -> int | None:
+    if data.taxonomy is None:
+        return None
+    return len(data.labels) - len(ClassTree.of(data.labels, data.taxonomy).missing)
 
 
 def _training_reads(facts: RunFacts) -> str:
@@ -125,13 +170,3 @@ def _as_list(files: str | list[str] | None) -> Sequence[str]:
     if files is None:
         return []
     return [files] if isinstance(files, str) else files
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

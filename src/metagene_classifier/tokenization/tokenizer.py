@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from metagene_classifier.errors import TokenizerError
 from metagene_classifier.reads.base_codes import CODES_OF_BYTES, LETTERS
 from metagene_classifier.tokenization.table_lane import TableLane
+from metagene_classifier.tokenization.token_bases import TokenBases, reads_to_try, texts_of_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "ReadTokenizer", "fingerprint_of", "probe_specials"]
 
 _BYTES_OF_CODES = LETTERS.encode("ascii").ljust(256, b"?")
+_ANCHOR = "ACGTACGTTGCA"  # whose first token others are looked at behind
 BASES_PER_CALL = 2_000_000  # what the library holds beside the ids is about 100 bytes a token
 
 
@@ -155,6 +158,58 @@ class ReadTokenizer:
     def text(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
         """The texts of the tokens, joined: for a read's own ids, the cleaned read."""
         return self.engine.text([int(token) for token in ids])
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
+        """The bases of a read's tokens, special tokens not among them: A, C, G, T and N.
+
+        Raises:
+            TokenizerError: a token that is no bases.
+        """
+        tokens = np.asarray(ids, np.int64)
+        codes, _ = self.decode_codes(tokens, np.array([len(tokens)]))
+        return codes.tobytes().translate(_BYTES_OF_CODES).decode("ascii")
+
+    def decode_codes(
+        self, ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The way back from :meth:`encode_codes`, where :meth:`loses` has nothing to say.
+
+        Args:
+            ids: ``(tokens,)``, without special tokens; reads follow each other.
+            lengths: tokens of each read, ``(reads,)``.
+
+        Returns:
+            Codes, 0 to 4 for A, C, G, T and N, ``(bases,)``, and how many each read has, ``(reads,)``.
+
+        Raises:
+            TokenizerError: a token that is no bases.
+        """
+        codes, of_token = self._bases.decode(ids)
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(of_token)])[np.cumsum(lengths)]
+        return codes, np.diff(ends, prepend=0)
+
+    def loses(self) -> str | None:
+        """A piece of DNA that does not come back when its ids are decoded; ``None`` where all that are tried do."""
+        reads = reads_to_try(self._texts)
+        for read, ids in zip(reads, self.encode_batch(reads), strict=True):
+            try:
+                if self.decode(ids) != read:
+                    return read
+            except TokenizerError:
+                return read
+        return None
+
+    @cached_property
+    def _texts(self) -> list[str | None]:
+        anchor = self.engine.encode([_ANCHOR])[0][:1]
+        texts = texts_of_tokens(self.engine.text, self.content_size, anchor)
+        if self.unk_id is not None and self.engine.encode(["N"])[0] == [self.unk_id]:
+            texts[self.unk_id] = "N"  # of the letters of a cleaned read there is no other that it can stand for
+        return texts
+
+    @cached_property
+    def _bases(self) -> TokenBases:
+        return TokenBases(self.name, self._texts)
 
 
 def fingerprint_of(facts: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ from metagene_classifier.store.selection import Selection
 from metagene_classifier.store.tokens import TokenStore
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
+from metagene_classifier.training.strands import check_strands
 
 __all__ = [
     "TrainingData",
@@ -172,6 +173,7 @@ def tokenizer_of(config: Config, tell: Callable[[str], None]) -> tuple[ReadToken
 
     Raises:
         TokenizerError: they do not go together.
+        ConfigError: both strands are to be learned from, and its tokens are not bases.
     """
     model, asked = config.model, config.tokenizer
     tokenizer = choose_tokenizer(
@@ -193,6 +195,7 @@ def tokenizer_of(config: Config, tell: Callable[[str], None]) -> tuple[ReadToken
         max_length=asked.max_length,
         tell=tell,
     )
+    check_strands(config.training.reverse_complement, tokenizer)
     return tokenizer, max_length
 
 

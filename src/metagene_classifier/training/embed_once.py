@@ -51,6 +51,7 @@ class EmbeddingSource:
         pooling: of a window's hidden states.
         tokenizer: the tokenizer's fingerprint.
         framing: how reads become windows.
+        turned: whether the reverse complement of each window is embedded in its place.
     """
 
     encoder: str
@@ -61,6 +62,7 @@ class EmbeddingSource:
     pooling: str
     tokenizer: str
     framing: Framing
+    turned: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,6 +79,7 @@ class EmbeddingSource:
             "suffix": list(self.framing.suffix),
             "max_length": self.framing.max_length,
             "overlap": self.framing.overlap,
+            **({"turned": True} if self.turned else {}),
         }
 
     def key(self, reads: Selection) -> str:
@@ -103,6 +106,7 @@ class Embedder:
         budget: tokens of a micro-batch.
         layout: how windows lie in it.
         device: the encoder's.
+        turn: from windows' tokens to those of their reverse complements, where these are embedded.
     """
 
     source: EmbeddingSource
@@ -111,6 +115,7 @@ class Embedder:
     budget: TokenBudget
     layout: Layout
     device: torch.device
+    turn: Callable[[list[npt.NDArray[Any]]], list[npt.NDArray[Any]]] | None = None
 
     def embed(self, reads: Sequence[npt.NDArray[Any]], done: Callable[[int], None]) -> npt.NDArray[np.float32]:
         """Embeddings of all windows of some reads, ``(windows, hidden)``.
@@ -124,7 +129,7 @@ class Embedder:
             DeviceMemoryError: a single window does not fit in the device's memory.
         """
         framing = self.source.framing
-        pieces = [framing.segments(tokens) for tokens in reads]
+        pieces = [framing.segments(tokens) for tokens in reads] if self.turn is None else self._turned(reads)
         is_first = np.concatenate([np.arange(len(piece)) == 0 for piece in pieces])
         values = score_segments(
             self.classifier.embed,
@@ -143,15 +148,34 @@ class Embedder:
             )
         return values
 
+    def _turned(self, reads: Sequence[npt.NDArray[Any]]) -> list[list[npt.NDArray[np.int64]]]:
+        """Segments of the reverse complement of each window of each read."""
+        assert self.turn is not None
+        framing = self.source.framing
+        starts = [framing.starts(len(tokens)).tolist() for tokens in reads]
+        windows = [
+            tokens[start : start + framing.capacity]
+            for tokens, of_read in zip(reads, starts, strict=True)
+            for start in of_read
+        ]
+        turned = iter(self.turn(windows))
+        return [[framing.frame(next(turned)) for _ in of_read] for of_read in starts]
+
 
 def embed_once(
-    sets: Mapping[str, Selection], embedder: Embedder, *, ranks: Any, tell: Callable[[str], None]
+    sets: Mapping[str, Selection],
+    embedder: Embedder,
+    turning: Mapping[str, Embedder] | None = None,
+    *,
+    ranks: Any,
+    tell: Callable[[str], None],
 ) -> dict[str, StoredEmbeddings]:
     """The embeddings of all windows of all reads, from the disk as far as they are there.
 
     Args:
         sets: reads by what they are for, as in ``training``.
         embedder: makes those that are not there.
+        turning: the embedder of a set, by its name, where it is another one.
         ranks: accelerate's state: the processes of this machine that share the work.
         tell: called with lines for the user.
 
@@ -164,11 +188,12 @@ def embed_once(
         DeviceMemoryError: a single window does not fit in the device's memory.
         KeyboardInterrupt: a stop was asked for, which was told; whole blocks are kept.
     """
+    embedders = {what: (turning or {}).get(what, embedder) for what in sets}
     with ExitStack() as stack:
         files = {}
         for what, reads in sets.items():
             if len(reads):
-                files[what] = _open(what, reads, embedder, ranks, tell)
+                files[what] = _open(what, reads, embedders[what], ranks, tell)
                 stack.callback(files[what].close)
         ranks.wait_for_everyone()  # until every rank has looked for damage
         _check_space(files, tell)
@@ -176,7 +201,7 @@ def embed_once(
         with stop.watching():
             try:
                 for what, entry in files.items():
-                    _fill(entry, what, sets[what], embedder, ranks, stop, tell)
+                    _fill(entry, what, sets[what], embedders[what], ranks, stop, tell)
             except KeyboardInterrupt as stopped:
                 tell("stopped while embedding: the blocks that are done are kept, the same command goes on from there")
                 raise KeyboardInterrupt("while embedding") from stopped

@@ -205,10 +205,15 @@ def _limit(device: torch.device, limit: str | None) -> None:
 
 def _lesser_way(shape: EncoderShape, choice: FitChoice, request: FitRequest, tokens: int) -> str:
     """The next way that takes less than the one that failed."""
-    lengths = Lengths(longest=tokens, mean=tokens)
+    of_strand = -(-tokens // request.strands)
+    lengths = Lengths(longest=of_strand, mean=of_strand, strands=request.strands)
     failed = need_of(shape, choice.way, choice.facts, choice.memory, lengths, tokens)
     free = FitRequest(
-        request.learns, reads_per_step=request.reads_per_step, ranks=request.ranks, parallel=request.parallel
+        request.learns,
+        reads_per_step=request.reads_per_step,
+        ranks=request.ranks,
+        parallel=request.parallel,
+        strands=request.strands,
     )
     layers = shape.layers - choice.facts.freeze_layers
     for way in candidate_ways(free, layers, choice.memory, one_by_one=shape.exact):

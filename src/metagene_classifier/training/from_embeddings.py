@@ -18,6 +18,7 @@ from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.embeddings import StoredEmbeddings
 from metagene_classifier.training.evaluation import score_in_blocks
 from metagene_classifier.training.steps import Objective, backward_micro_batches
+from metagene_classifier.training.strands import are_turned
 
 __all__ = ["FromEmbeddings", "PooledBatch"]
 
@@ -64,6 +65,8 @@ class FromEmbeddings:
         objective: the loss.
         budget: of a micro-batch.
         accelerator: does the backward pass.
+        other_strand: embeddings of the reverse complements of the windows, where both strands are learned from: both at
+            once where ``objective`` takes two, and one that each read's key draws otherwise.
     """
 
     classifier: ReadClassifier
@@ -73,6 +76,7 @@ class FromEmbeddings:
     objective: Objective
     budget: TokenBudget
     accelerator: Any
+    other_strand: StoredEmbeddings | None = None
 
     def add_gradients(
         self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, divisor: float
@@ -84,13 +88,15 @@ class FromEmbeddings:
         """
         rows = np.searchsorted(self._numbers, reads)
         places = self.train.windows.drawn(rows, keys)
-        classes = torch.from_numpy(self.reads.store.classes_of(reads).astype(np.int64))
+        strands = self.objective.strands
+        classes = torch.from_numpy(self.reads.store.classes_of(reads).astype(np.int64).repeat(strands))
+        repeated = torch.from_numpy(keys.repeat(strands))
         parts = (
             (
-                PooledBatch(torch.from_numpy(self.train.values[places[part]]), torch.from_numpy(keys[part])),
-                classes[part],
+                PooledBatch(torch.from_numpy(self._values(places[part], keys[part])), repeated[rows_of]),
+                classes[rows_of],
             )
-            for part in self._parts(len(reads))
+            for part, rows_of in self._parts_on(strands, len(reads))
         )
         summed = backward_micro_batches(
             self._classify,
@@ -100,7 +106,7 @@ class FromEmbeddings:
             device=self.accelerator.device,
             accelerator=self.accelerator,
         )
-        return summed, int(self.train.windows.tokens[rows].sum())
+        return summed, strands * int(self.train.windows.tokens[rows].sum())
 
     def validation_scores(self) -> npt.NDArray[np.float32]:
         """Class scores of the validation reads, ``(reads, classes)``, the same on every rank."""
@@ -127,9 +133,26 @@ class FromEmbeddings:
         lengths = np.repeat(windows.tokens[reads.start : reads.stop], counts)
         return average_windows(np.concatenate(scores), counts, lengths)
 
+    def _values(self, places: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Embeddings of some windows, on the strands that are learned from; ``(windows x strands, hidden)``."""
+        values = np.asarray(self.train.values[places])
+        if self.other_strand is None:
+            return values
+        if self.objective.strands == 2:
+            return np.stack([values, self.other_strand.values[places]], axis=1).reshape(-1, values.shape[1])
+        turned = are_turned(keys)
+        values[turned] = self.other_strand.values[places[turned]]
+        return values
+
     def _classify(self, batch: PooledBatch) -> torch.Tensor:
         return self.classifier.classify(batch.pooled, batch.keys)
 
     def _parts(self, windows: int) -> Iterator[slice]:
-        size = max(1, min(WINDOWS_AT_ONCE, self.budget.tokens))
-        return (slice(start, min(start + size, windows)) for start in range(0, windows, size))
+        return (part for part, _ in self._parts_on(1, windows))
+
+    def _parts_on(self, strands: int, windows: int) -> Iterator[tuple[slice, slice]]:
+        """Some windows at a time, and the rows that these have with so many strands each."""
+        size = max(1, min(WINDOWS_AT_ONCE, self.budget.tokens) // strands)
+        for start in range(0, windows, size):
+            end = min(start + size, windows)
+            yield slice(start, end), slice(start * strands, end * strands)

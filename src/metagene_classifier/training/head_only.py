@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -16,8 +17,12 @@ from metagene_classifier.training.builder import BuiltClassifier
 from metagene_classifier.training.data import TrainingData
 from metagene_classifier.training.embed_once import Embedder, EmbeddingSource, embed_once, forget_weights
 from metagene_classifier.training.embeddings import StoredEmbeddings
+from metagene_classifier.training.strands import both_strands_of
 
-__all__ = ["embeddings_for_head"]
+__all__ = ["OTHER_STRAND", "embeddings_for_head"]
+
+OTHER_STRAND = "reverse-complemented training"
+"""The name of the training reads' other strand among the embeddings."""
 
 
 def embeddings_for_head(
@@ -30,6 +35,8 @@ def embeddings_for_head(
     tell: Callable[[str], None],
 ) -> dict[str, StoredEmbeddings] | None:
     """Embeddings of the ``training`` and the ``validation`` reads, for a run that trains the head alone.
+
+    Where it learns from both strands, those of the training reads' other strand are there as :data:`OTHER_STRAND`.
 
     The encoder's weights are given back: nothing of such a run needs them any more.
 
@@ -77,6 +84,11 @@ def embeddings_for_head(
         device=device,
     )
     sets = {"training": data.train, "validation": data.validation}
-    embeddings = embed_once(sets, embedder, ranks=PartialState(cpu=device.type == "cpu"), tell=tell)
+    turning = {}
+    strands = both_strands_of(config.training.reverse_complement, data.tokenizer)
+    if strands is not None:
+        sets[OTHER_STRAND] = data.train
+        turning[OTHER_STRAND] = replace(embedder, source=replace(embedder.source, turned=True), turn=strands.of)
+    embeddings = embed_once(sets, embedder, turning, ranks=PartialState(cpu=device.type == "cpu"), tell=tell)
     forget_weights(classifier.encoder, device)
     return embeddings

@@ -32,7 +32,7 @@ PLAN_FILE = "plan.json"
 # What a run leaves, and so what --overwrite may remove: nothing else in the folder is ever touched.
 RUN_ENTRIES = (
     *(name + end for name in ("best", "last") for end in ("", ".old", ".partial")),
-    *("history.jsonl", "validation", "tensorboard", CONFIG_FILE, PLAN_FILE),
+    *("history.jsonl", "validation", "open_set.json", "tensorboard", CONFIG_FILE, PLAN_FILE),
 )
 # Keys that may differ between a run and its resumption: they never change what is learned, or only how long.
 FREE_KEYS = (

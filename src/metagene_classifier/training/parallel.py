@@ -19,6 +19,7 @@ from metagene_classifier.batching.framing import Framing
 from metagene_classifier.batching.micro_batches import Layout
 from metagene_classifier.errors import DataError, MgcError
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, is_out_of_memory
+from metagene_classifier.training.steps import IGNORED
 
 __all__ = [
     "AllAlike",
@@ -28,9 +29,6 @@ __all__ = [
     "one_line_of_a_lost_rank",
     "ranks",
 ]
-
-# Classes of no read: cross entropy passes over them, so what they stand beside adds nothing to loss and gradients.
-IGNORED = -100
 
 # What gloo, NCCL and torch say when the other end of a connection is no longer there.
 _OF_CLOSED_CONNECTIONS = ("ncclRemoteError", "Connection closed by peer", "Connection reset by peer")
@@ -97,12 +95,14 @@ class AllAlike:
         framing: of the dummy, which is the least segment that there is.
         layout: of the dummy.
         accelerator: knows the ranks.
+        strands: of the dummy: a step's loss takes both strands of a read, or one.
     """
 
     classifier: Callable[[TokenBatch], torch.Tensor]
     framing: Framing
     layout: Layout
     accelerator: Any
+    strands: int = 1
 
     def evened(self, parts: Sequence[tuple[TokenBatch, torch.Tensor]]) -> list[tuple[TokenBatch, torch.Tensor]]:
         """A step's micro-batches, with as many dummies as the rank with the most has more."""
@@ -158,9 +158,12 @@ class AllAlike:
 
     def _dummy(self) -> TokenBatch:
         segment = self.framing.frame(np.full(1, self.framing.pad_id, np.int64), 0)
-        keys = np.zeros(1, np.int64)
         return collate(
-            [segment], keys, layout=self.layout, padded_length=self.framing.max_length, pad_id=self.framing.pad_id
+            [segment] * self.strands,
+            np.zeros(self.strands, np.int64),
+            layout=self.layout,
+            padded_length=self.framing.max_length,
+            pad_id=self.framing.pad_id,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.config import Config
 from metagene_classifier.console import is_first_rank
 from metagene_classifier.errors import ConfigError, DataError
@@ -20,14 +21,16 @@ from metagene_classifier.model.devices import choose_device, dtype_name, own_dev
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.model.saved import restore_weights, save_model
 from metagene_classifier.model.sharding import is_sharded, save_encoder
+from metagene_classifier.store.selection import Selection
 from metagene_classifier.training.builder import BuiltClassifier, build_classifier, set_training
+from metagene_classifier.training.calibrating import CalibrationSettings, calibrate_run, is_due
 from metagene_classifier.training.data import TrainingData, load_training_data
 from metagene_classifier.training.embeddings import StoredEmbeddings
 from metagene_classifier.training.evaluation import to_probabilities
 from metagene_classifier.training.exchange import share_weights
 from metagene_classifier.training.fitting import fit_to_device
 from metagene_classifier.training.from_embeddings import FromEmbeddings
-from metagene_classifier.training.head_only import embeddings_for_head
+from metagene_classifier.training.head_only import OTHER_STRAND, embeddings_for_head
 from metagene_classifier.training.history import History, trackers_for
 from metagene_classifier.training.loop import ENDS_THAT_MOVE, Loop, Route
 from metagene_classifier.training.optimizer import check_optimizer, make_optimizer
@@ -46,11 +49,13 @@ from metagene_classifier.training.parallel import (
     one_line_of_a_lost_rank,
     ranks,
 )
+from metagene_classifier.training.sampled_embeddings import EmbedsReads, FromDisk, MadeAnew, embedding_passes
 from metagene_classifier.training.schedule import make_schedule, warmup_for
 from metagene_classifier.training.settings import describe, loop_settings, objective_of
 from metagene_classifier.training.sharing import check_parallel
 from metagene_classifier.training.state import LossWindow, RunState, load_state, restore_optimization
 from metagene_classifier.training.steps import Objective
+from metagene_classifier.training.strands import both_strands_of
 from metagene_classifier.training.through_encoder import ThroughEncoder
 
 __all__ = ["RunFacts", "TrainingResult", "train"]
@@ -160,12 +165,67 @@ def train(
             if metrics is None:  # the best model is of an earlier session
                 restore_weights(built.classifier, folder)
                 metrics = loop.evaluate() if loop.evaluate is not None else None
+        is_loaded = not kept_best or loop.best_metrics is None or state.best_step == state.step
+        _calibrate(run, folder, loop.route, accelerator, is_loaded=is_loaded, tell=tell)
     finally:
         accelerator.end_training()  # ranks cannot speak to one another afterwards
     if kept_best and not config.training.checkpoint.save_last and is_first_rank():
         shutil.rmtree(output_dir / "last")  # it was kept that long so that the run could be resumed
     facts = run.facts(state, loop.settings.reads_per_step, metrics)
     return TrainingResult(folder, metrics, loop.history.rows, facts)
+
+
+def _calibrate(
+    run: _Run, folder: Path, route: Route, accelerator: Any, *, is_loaded: bool, tell: Callable[[str], None]
+) -> None:
+    """Measure the confidence of the model in ``folder``, whose weights may have to be put back first."""
+    config, data, classifier, asked = run.config, run.data, run.built.classifier, run.config.calling
+    both = asked.strand == "average" and run.embeddings is None and data.tokenizer.loses() is None
+    settings = CalibrationSettings(
+        calibrate=asked.calibrate,
+        reads=asked.calibration_reads,
+        open_set=asked.open_set,
+        open_set_reads=asked.open_set_reads,
+        folds=asked.folds,
+        seed=config.seed,
+        strand="average" if both else "single",
+    )
+    due = is_due(folder, len(data.validation), settings, tell)
+    accelerator.wait_for_everyone()  # until every rank has looked
+    if not due:
+        return
+    if not is_loaded:
+        restore_weights(classifier, folder)
+    classifier.eval()
+    head = classifier.head
+    assert head is not None
+
+    def embeds(reads: Selection, name: str) -> EmbedsReads:
+        if run.embeddings is not None:
+            return FromDisk(reads, run.embeddings[name])
+        alike = getattr(route, "alike", None)
+        return MadeAnew(
+            reads=reads,
+            classifier=classifier,
+            framing=data.framing,
+            budget=run.budget,
+            layout=run.built.layout,
+            accelerator=accelerator,
+            both_strands=data.tokenizer if both else None,
+            alike=None if alike is None else embedding_passes(classifier, alike),
+        )
+
+    calibrate_run(
+        folder,
+        run.output_dir,
+        train=embeds(data.train, "training"),
+        validation=embeds(data.validation, "validation"),
+        head=head,
+        tree=ClassTree.of(data.labels, data.taxonomy),
+        settings=settings,
+        accelerator=accelerator,
+        tell=tell,
+    )
 
 
 @dataclass(frozen=True)
@@ -282,7 +342,12 @@ def _route(run: _Run, accelerator: Any) -> Route:
             objective=run.objective,
             budget=run.budget,
             accelerator=accelerator,
+            other_strand=run.embeddings.get(OTHER_STRAND),
         )
+    strands = both_strands_of(run.config.training.reverse_complement, data.tokenizer)
+    alike = None
+    if is_sharded(classifier):
+        alike = AllAlike(classifier, data.framing, run.built.layout, accelerator, run.objective.strands)
     return ThroughEncoder(
         classifier=classifier,
         train=data.train,
@@ -292,7 +357,8 @@ def _route(run: _Run, accelerator: Any) -> Route:
         budget=run.budget,
         layout=run.built.layout,
         accelerator=accelerator,
-        alike=AllAlike(classifier, data.framing, run.built.layout, accelerator) if is_sharded(classifier) else None,
+        alike=alike,
+        strands=strands,
     )
 
 

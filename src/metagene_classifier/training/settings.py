@@ -76,17 +76,18 @@ def objective_of(config: Config, data: TrainingData) -> Objective:
     Raises:
         ConfigError: a weight is given for a label that does not exist.
     """
-    asked = config.loss.class_weights
+    asked, smoothing, training = config.loss.class_weights, config.loss.label_smoothing, config.training
+    consistency = training.consistency_weight if training.reverse_complement == "consistency" else None
     if asked is None:
-        return Objective(None, config.loss.label_smoothing)
+        return Objective(None, smoothing, consistency)
     if asked == "balanced":
-        return Objective(balanced_weights(data.order.reads_per_class), config.loss.label_smoothing)
+        return Objective(balanced_weights(data.order.reads_per_class), smoothing, consistency)
     names = data.labels.names
     unknown = [name for name in asked if name not in names]
     if unknown:
         raise ConfigError(f"loss.class_weights: no class is called {unknown[0]!r}{nearest(unknown[0], names)}")
     weights = np.array([asked.get(name, 1.0) for name in names], np.float32)
-    return Objective(torch.from_numpy(weights), config.loss.label_smoothing)
+    return Objective(torch.from_numpy(weights), smoothing, consistency)
 
 
 def describe(config: Config, data: TrainingData, built: BuiltClassifier) -> ModelDescription:

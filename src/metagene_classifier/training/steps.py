@@ -17,18 +17,25 @@ from metagene_classifier.batching.micro_batches import Layout, split_into_micro_
 from metagene_classifier.model.out_of_memory import is_out_of_memory
 from metagene_classifier.store.scatter import GOLDEN, scatter
 from metagene_classifier.store.tokens import TokenStore
+from metagene_classifier.training.strands import BothStrands, are_turned
 
 __all__ = [
+    "IGNORED",
     "MicroBatch",
     "MicroBatchTooLarge",
     "Objective",
     "StepReads",
     "backward_micro_batches",
     "balanced_weights",
+    "disagreement",
     "micro_batches_of",
     "read_keys",
     "step_segments",
 ]
+
+
+# Classes of no read: cross entropy passes over them, so what they stand beside adds nothing to loss and gradients.
+IGNORED = -100
 
 
 class MicroBatchTooLarge(Exception):
@@ -36,7 +43,7 @@ class MicroBatchTooLarge(Exception):
 
     Attributes:
         tokens: of it, padding included.
-        segments: of it.
+        segments: of it that could be parted: two strands of a read are one.
     """
 
     def __init__(self, tokens: int, segments: int) -> None:
@@ -70,17 +77,38 @@ class Objective:
     Attributes:
         class_weights: ``(classes,)`` float32, on the CPU; ``None`` weighs all alike.
         label_smoothing: share of the target spread over all classes.
+        consistency_weight: with it, rows of scores are the two strands of a read in turn: the loss of a read is the
+            mean of theirs, and so many times the strands' disagreement, :func:`disagreement` (after arXiv 2509.18529).
     """
 
     class_weights: torch.Tensor | None
     label_smoothing: float
+    consistency_weight: float | None = None
+
+    @property
+    def strands(self) -> int:
+        """Rows of scores that a read has."""
+        return 1 if self.consistency_weight is None else 2
 
     def summed(self, scores: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Sum over reads of the (weighted, smoothed) cross entropy; scores are ``(reads, classes)``."""
+        """Sum over reads of the loss, a scalar.
+
+        Args:
+            scores: ``(segments, classes)``: of a read each, or with ``consistency_weight`` of two strands each.
+            classes: of each row, ``(segments,)``; :data:`IGNORED` adds nothing.
+        """
         weights = self.class_weights.to(scores.device) if self.class_weights is not None else None
-        return functional.cross_entropy(
+        crossed = functional.cross_entropy(
             scores, classes, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
+        if self.consistency_weight is None:
+            return crossed
+        of_read = classes[::2]
+        counted = (of_read != IGNORED).float()
+        if weights is not None:
+            counted = counted * weights[of_read.clamp(min=0)]
+        apart = (disagreement(scores[::2], scores[1::2]) * counted).sum()
+        return crossed / 2 + self.consistency_weight * apart
 
     def weight_of(self, classes: npt.NDArray[np.int32]) -> float:
         """What the summed loss of these reads is divided by to give its mean."""
@@ -89,19 +117,37 @@ class Objective:
         return float(self.class_weights[torch.from_numpy(classes.astype(np.int64))].double().sum())
 
 
+def disagreement(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Symmetric Kullback-Leibler divergence between class distributions: the mean of both directions, in nats.
+
+    Both learn from it: neither is taken for the truth.
+
+    Args:
+        one: scores (logits), ``(reads, classes)``.
+        other: of the same reads.
+
+    Returns:
+        ``(reads,)``; 0 where the distributions are the same.
+    """
+    logs, others = functional.log_softmax(one, dim=1), functional.log_softmax(other, dim=1)
+    return 0.5 * ((logs.exp() - others.exp()) * (logs - others)).sum(dim=1)
+
+
 @dataclass(frozen=True)
 class StepReads:
-    """The segments of one step on one rank: for each read itself, or one window of it.
+    """The segments of one step on one rank: for each read itself, or one window of it, on one strand or on both.
 
     Attributes:
-        segments: token ids, special tokens included.
-        keys: of each read in this step; dropout and windows derive from them. ``(reads,)`` int64.
-        classes: ``(reads,)`` int32.
+        segments: token ids, special tokens included; of two strands, a read's own stand side by side.
+        keys: of each segment's read in this step; dropout, windows and strands derive from them. ``(segments,)`` int64.
+        classes: of each segment, ``(segments,)`` int32.
+        strands: segments of a read, which one micro-batch takes.
     """
 
     segments: list[npt.NDArray[np.int64]]
     keys: npt.NDArray[np.int64]
     classes: npt.NDArray[np.int32]
+    strands: int = 1
 
 
 def read_keys(places: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -116,9 +162,24 @@ def read_keys(places: npt.NDArray[np.int64], *, seed: int, epoch: int) -> npt.ND
 
 
 def step_segments(
-    store: TokenStore, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], framing: Framing
+    store: TokenStore,
+    reads: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.int64],
+    framing: Framing,
+    strands: BothStrands | None = None,
 ) -> StepReads:
-    """Take the reads of a step from the store. Of a long read its key draws one window, another in each epoch."""
+    """Take the reads of a step from the store. Of a long read its key draws one window, another in each epoch.
+
+    Args:
+        store: of the reads.
+        reads: their numbers, ``(reads,)``.
+        keys: of each in this step, ``(reads,)``.
+        framing: how tokens become segments.
+        strands: the key draws the strand as well, or both are taken; of a window, its own reverse complement, cut to
+            what fits. Both strands of a read have one key, and so the same dropout.
+    """
+    if strands is not None:
+        return _on_strands(store, reads, keys, framing, strands)
     segments = []
     for tokens, key in zip(store.tokens_of(reads), keys.tolist(), strict=True):
         windows = framing.windows(len(tokens))
@@ -127,14 +188,38 @@ def step_segments(
     return StepReads(segments, keys, store.classes_of(reads))
 
 
+def _on_strands(
+    store: TokenStore,
+    reads: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.int64],
+    framing: Framing,
+    strands: BothStrands,
+) -> StepReads:
+    pieces = []
+    for tokens, key in zip(store.tokens_of(reads), keys.tolist(), strict=True):
+        starts = framing.starts(len(tokens))
+        start = int(starts[key % len(starts)])
+        pieces.append(tokens[start : start + framing.capacity])
+    classes = store.classes_of(reads)
+    if strands.how == "augment":
+        turned = np.flatnonzero(are_turned(keys)).tolist()
+        for place, other in zip(turned, strands.of([pieces[place] for place in turned]), strict=True):
+            pieces[place] = other
+        return StepReads([framing.frame(piece) for piece in pieces], keys, classes)
+    pairs = zip(pieces, strands.of(pieces), strict=True)
+    return StepReads(
+        [framing.frame(piece) for pair in pairs for piece in pair], keys.repeat(2), classes.repeat(2), strands=2
+    )
+
+
 def micro_batches_of(
     step: StepReads, framing: Framing, *, max_tokens: int, layout: Layout
 ) -> list[tuple[TokenBatch, torch.Tensor]]:
-    """The step's micro-batches and the classes of their reads, ``(segments,)`` int64."""
+    """The step's micro-batches and the classes of their segments, ``(segments,)`` int64."""
     lengths = np.fromiter((len(segment) for segment in step.segments), np.int64, len(step.segments))
     parts: list[tuple[TokenBatch, torch.Tensor]] = []
     for members in split_into_micro_batches(
-        lengths, max_tokens=max_tokens, layout=layout, padded_length=framing.max_length
+        lengths, max_tokens=max_tokens, layout=layout, padded_length=framing.max_length, together=step.strands
     ):
         batch = collate(
             [step.segments[index] for index in members],
@@ -183,7 +268,7 @@ def backward_micro_batches(
     for batch, classes in parts:
         loss = _backward(classifier, batch, classes, objective, divisor=divisor, device=device, accelerator=accelerator)
         if loss is None:
-            raise MicroBatchTooLarge(batch.tokens, batch.segments)
+            raise MicroBatchTooLarge(batch.tokens, batch.segments // objective.strands)
         total += loss
     return total
 

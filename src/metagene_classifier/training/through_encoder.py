@@ -24,6 +24,7 @@ from metagene_classifier.training.steps import (
     micro_batches_of,
     step_segments,
 )
+from metagene_classifier.training.strands import BothStrands
 
 __all__ = ["ThroughEncoder"]
 
@@ -42,6 +43,7 @@ class ThroughEncoder:
         layout: how segments lie in one.
         accelerator: does the backward pass.
         alike: where the encoder is sharded: lets every rank run as many passes as the others.
+        strands: how both strands of the reads are learned from; ``None`` takes reads as they are.
     """
 
     classifier: ReadClassifier
@@ -53,6 +55,7 @@ class ThroughEncoder:
     layout: Layout
     accelerator: Any
     alike: AllAlike | None = None
+    strands: BothStrands | None = None
 
     def add_gradients(
         self, reads: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], *, divisor: float
@@ -62,7 +65,7 @@ class ThroughEncoder:
         Raises:
             MicroBatchTooLarge: memory ran out.
         """
-        step = step_segments(self.train.store, reads, keys, self.framing)
+        step = step_segments(self.train.store, reads, keys, self.framing, self.strands)
         parts = micro_batches_of(step, self.framing, max_tokens=self.budget.tokens, layout=self.layout)
         if self.alike is not None:
             parts = self.alike.evened(parts)

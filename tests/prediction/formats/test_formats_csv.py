@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tests.prediction.formats.little_tree import FLAT, TREE, call_at, calls_of, taxon
 
-from metagene_classifier.prediction.calls import Call
+from metagene_classifier.prediction.call import Call
 from metagene_classifier.prediction.formats.csv_calls import CallsCsv
 
 
 def call(name="r1", label="E. coli", probabilities=(0.25, 0.75), taxid=562):
     values = np.asarray(probabilities, np.float32)
-    return Call(name, label, taxid, "", float(values.max(initial=0)), 150, "", values)
+    return Call(name, label, taxid, "", float(values.max(initial=0)), 150, "", values, 1, 0, (), ())
 
 
 def test_a_row_of_each_kind():
-    nothing = Call("r2", "unclassified", None, "", 0.0, 0, "no bases", np.zeros(2, np.float32))
+    nothing = Call("r2", "unclassified", None, "", 0.0, 0, "no bases", np.zeros(2, np.float32), 0, -1, (), ())
     assert CallsCsv(None).header() == "read_id,call,taxid,rank,confidence,length_bp,reason\n"
     assert CallsCsv(None).rows([call(), nothing]) == (
         "r1,E. coli,562,,0.750000,150,\nr2,unclassified,,,0.000000,0,no bases\n"
@@ -64,3 +65,17 @@ def test_more_numbers_than_are_turned_into_text_at_once():
     values = np.random.default_rng(0).random((70, 1500), np.float32)
     text = CallsCsv([str(column) for column in range(1500)]).rows(call(probabilities=row) for row in values)
     assert [line.split(",")[7:] for line in text.splitlines()] == [[f"{v:.6f}" for v in row] for row in values.tolist()]
+
+
+def test_with_a_taxonomy_a_column_says_what_lies_above():
+    text = CallsCsv(["a"], TREE)
+    assert text.header() == "read_id,call,taxid,rank,confidence,length_bp,reason,lineage,prob_a\n"
+    rows = text.rows([call_at(taxon(561), probabilities=np.array([0.5], np.float32)) for _ in range(2)])
+    lineage = "cellular organisms;Bacteria;Pseudomonadota;Enterobacteriaceae;Escherichia"
+    assert rows == f"r1,Escherichia,561,genus,0.750000,20,,{lineage},0.500000\n" * 2
+
+
+def test_unclassified_reads_have_no_lineage_and_no_taxonomy_means_no_column():
+    assert CallsCsv(None, TREE).rows(calls_of([0])) == "r0,unclassified,,,0.250000,20,not sure enough,\n"
+    assert CallsCsv(None, FLAT).header() == CallsCsv(None).header()
+    assert CallsCsv(None, FLAT).rows(calls_of([562, 0], FLAT)) == CallsCsv(None).rows(calls_of([562, 0], FLAT))

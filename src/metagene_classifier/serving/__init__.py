@@ -1,0 +1,1 @@
+"""Calls in a browser: a local page and its API over one model."""

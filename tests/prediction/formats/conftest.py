@@ -1,0 +1,5 @@
+"""A browser for the sunburst."""
+
+from tests.browser import browser
+
+__all__ = ["browser"]

@@ -1,0 +1,156 @@
+"""The shares of a mixture: cases computed by hand, and what must hold for all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from metagene_classifier.prediction.profile.mixture import fit_mixture
+from metagene_classifier.prediction.profile.rates import Concentrations, call_rates, fit_concentrations
+from metagene_classifier.prediction.profile.resampling import drawn_again, redrawn_confusion
+from tests.prediction.profile.called import confusion
+
+AS_COUNTED = Concentrations(1e-6, 1e-6)
+"""No smoothing to speak of: rates are the counts' own."""
+
+
+def shares_of(
+    rows: list[list[int]], observed: list[int], *, has_unknown: bool = False, called_only: bool = False
+) -> list[float]:
+    rates = call_rates(confusion(rows, has_unknown=has_unknown), AS_COUNTED)
+    mixture = fit_mixture(rates.given_called() if called_only else rates, np.array(observed))
+    assert mixture.converged
+    return [round(float(share), 3) for share in mixture.shares]
+
+
+def test_two_classes_by_hand() -> None:
+    # Of the first class 90% are called right, of the second 80%: 0.9 x 0.6 + 0.2 x 0.4 = 0.62.
+    assert shares_of([[9000, 1000, 0], [2000, 8000, 0]], [62_000, 38_000, 0]) == [0.6, 0.4]
+
+
+def test_three_classes_by_hand() -> None:
+    # A third of the second class is called the first, and nothing of it is in the sample.
+    rows = [[1000, 0, 0, 0], [500, 1000, 0, 0], [0, 100, 900, 0]]
+    assert shares_of(rows, [10_000, 0, 0, 0]) == [1, 0, 0]
+    # 0.5 x 1 + 0.3 x 1/3 = 0.6; 0.3 x 2/3 + 0.2 x 1/10 = 0.22; 0.2 x 9/10 = 0.18
+    assert shares_of(rows, [60_000, 22_000, 18_000, 0]) == [0.5, 0.3, 0.2]
+
+
+def test_a_class_that_is_seldom_sure_is_made_up_for() -> None:
+    # Half of the first class's reads are unclassified and none of the second's: of 100 reads 25 and 50 are called.
+    assert shares_of([[500, 0, 500], [0, 1000, 0]], [25_000, 50_000, 25_000]) == [0.5, 0.5]
+
+
+def test_organisms_never_seen_take_what_is_unclassified_too_often() -> None:
+    # A tenth of the known reads is unclassified, and of the unknown ones eight tenths; the rest is called the first.
+    rows = [[900_000, 0, 100_000], [0, 900_000, 100_000], [200_000, 0, 800_000]]
+    # Shares 0.3, 0.2, 0.5: 0.27 + 0.10, 0.18, 0.03 + 0.02 + 0.40
+    assert shares_of(rows, [37_000, 18_000, 45_000], has_unknown=True) == [0.3, 0.2, 0.5]
+
+
+def test_at_other_cut_offs_the_called_reads_alone_are_fitted() -> None:
+    # Given that they are called, reads of the first class are called right in 8 of 10 cases.
+    assert shares_of([[400, 100, 500], [0, 900, 100]], [40_000, 60_000], called_only=True) == [0.5, 0.5]
+
+
+def test_a_class_that_is_never_called_is_never_estimated_at_other_cut_offs() -> None:
+    assert shares_of([[0, 0, 500], [0, 900, 100]], [0, 600], called_only=True) == [0, 1]
+
+
+def test_a_sample_without_reads_has_no_shares() -> None:
+    assert shares_of([[10, 0, 0], [0, 10, 0]], [0, 0, 0]) == [0, 0]
+
+
+def test_calls_that_no_class_explains_are_passed_over() -> None:
+    # Not one validation read was unclassified.
+    assert shares_of([[10, 0, 0], [0, 10, 0]], [6, 2, 100]) == [0.75, 0.25]
+
+
+counts = st.integers(0, 10_000)
+
+
+@settings(deadline=None)
+@given(st.lists(counts, min_size=1, max_size=8).filter(any))
+def test_without_confusions_shares_are_those_of_the_reads(observed: list[int]) -> None:
+    classes = len(observed)
+    table = confusion([[50 * (row == column) for column in range(classes + 1)] for row in range(classes)])
+    mixture = fit_mixture(call_rates(table, fit_concentrations(table)), np.array([*observed, 0]))
+    np.testing.assert_allclose(mixture.shares, np.array(observed) / sum(observed), atol=1e-6)
+
+
+tables = st.integers(1, 5).flatmap(
+    lambda classes: st.tuples(
+        hnp.arrays(np.int64, (classes + 1, classes + 1), elements=st.integers(0, 200)),
+        hnp.arrays(np.int64, classes + 1, elements=st.sampled_from([0, 0, 1, 7, 3000])),
+        st.booleans(),
+    )
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_for_any_confusions_shares_are_shares_and_the_likeliest(
+    case: tuple[np.ndarray, np.ndarray, bool],
+) -> None:
+    rows, observed, has_unknown = case
+    table = confusion(rows[: None if has_unknown else -1].tolist(), has_unknown=has_unknown)
+    rates = call_rates(table, fit_concentrations(table))
+    dense = rates.dense()
+    assert (dense >= -1e-12).all()
+    np.testing.assert_allclose(dense.sum(axis=1), 1)
+    mixture = fit_mixture(rates, observed)
+    assert (mixture.shares >= 0).all() and mixture.converged
+    if not mixture.reads:
+        assert not mixture.shares.any()
+        return
+    assert mixture.shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(mixture.expected[observed > 0], (mixture.shares @ dense)[observed > 0], atol=1e-9)
+    # No step toward any single class makes the calls likelier: that is what the largest likelihood is.
+    seen = (observed > 0) & (dense.max(axis=0) > 0)
+    gains = dense[:, seen] @ (observed[seen] / (mixture.shares @ dense)[seen]) / mixture.reads
+    assert gains.max() <= 1 + 0.02 / mixture.reads + 1e-3 * len(rows) / mixture.reads
+
+
+def test_few_reads_of_a_class_are_helped_out_by_all_the_others() -> None:
+    # Nine classes of ten are called right nine times of ten; of the last there is one read, called wrongly by chance.
+    rows = [[90 * (row == column) for column in range(10)] + [10] for row in range(9)]
+    rows.append([1] + [0] * 10)
+    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    assert rates[9, 9] > 0.7  # and not 0
+    assert 0.87 < rates[0, 0] < 0.93
+
+
+def test_classes_that_differ_stay_as_they_were_measured() -> None:
+    rows = [[1000, 0, 0], [500, 500, 0]]
+    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    np.testing.assert_allclose(rates, [[1, 0, 0], [0.5, 0.5, 0]], atol=0.01)
+
+
+def test_a_class_without_validation_reads_behaves_like_the_others() -> None:
+    rows = [[80, 0, 0, 20], [0, 80, 0, 20], [0, 0, 0, 0]]
+    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    np.testing.assert_allclose(rates[2], [0, 0, 0.8, 0.2], atol=1e-9)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_drawing_again_keeps_the_numbers_of_reads(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = confusion([[5, 0, 2, 1], [0, 0, 0, 0], [0, 1, 0, 0], [3, 4, 0, 9]], has_unknown=True)
+    again = redrawn_confusion(table, rng)
+    before, after = table.counts.toarray(), again.counts.toarray()
+    assert after.sum(axis=1).tolist() == before.sum(axis=1).tolist()
+    assert not after[before == 0].any() and again.has_unknown
+    drawn = drawn_again(np.array([0, 7, 0, 3]), rng)
+    assert drawn.sum() == 10 and drawn[0] == drawn[2] == 0
+
+
+def test_what_is_drawn_again_is_spread_as_it_should_be() -> None:
+    rng = np.random.default_rng(0)
+    table = confusion([[60, 40, 0], [0, 100, 0]])
+    drawn = np.array([redrawn_confusion(table, rng).counts.toarray()[0, 0] for _ in range(2000)])
+    assert drawn.mean() == pytest.approx(60, abs=0.5)
+    assert drawn.std() == pytest.approx(np.sqrt(100 * 0.6 * 0.4), rel=0.06)
