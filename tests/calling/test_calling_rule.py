@@ -140,6 +140,20 @@ def test_above_one_half_no_taxon_below_the_call_reaches_the_threshold(
         assert all(row[other] < threshold for other in below)
 
 
+@given(st.lists(st.lists(st.floats(0.001, 1), min_size=5, max_size=5), min_size=1, max_size=20), st.floats(0.501, 1.0))
+def test_reads_that_are_sure_by_one_class_are_called_as_their_sums_say(
+    rows: list[list[float]], threshold: float
+) -> None:
+    sharp = np.array(rows) ** 8
+    probabilities = (sharp / sharp.sum(axis=1, keepdims=True)).astype(np.float32)
+    decisions = decide(probabilities, TREE, threshold)
+    sums = TREE.sums(probabilities)
+    for row, taxon, confidence in zip(sums, decisions.taxa.tolist(), decisions.confidence.tolist(), strict=True):
+        reached = [other for other in range(1, len(TREE)) if row[other] >= threshold - 1e-6]
+        assert taxon == max(reached, key=lambda other: TREE.taxa[other].depth, default=0)
+        assert confidence == (row[taxon] if taxon else row[1:].max())
+
+
 @given(st.lists(st.lists(st.floats(0.001, 1), min_size=5, max_size=5), min_size=2, max_size=9), st.floats(0.0, 1.0))
 def test_a_read_is_called_alike_beside_any_others(rows: list[list[float]], threshold: float) -> None:
     probabilities = (np.array(rows) / np.sum(rows, axis=1, keepdims=True)).astype(np.float32)

@@ -50,17 +50,25 @@ def decide(probabilities: npt.NDArray[np.floating[Any]], tree: ClassTree, thresh
     """
     taxa = np.zeros(len(probabilities), np.int64)
     confidence = np.zeros(len(probabilities))
+    unsure = np.arange(len(probabilities))
+    if threshold - ROUNDING > 0.5:
+        # The taxa that reach it lie on one lineage, whose end is a class that does with nothing below: no need to add.
+        own = likeliest(probabilities, tree)
+        sure = tree.stands_alone[own.taxa] & (own.confidence >= threshold - ROUNDING)
+        taxa[sure], confidence[sure] = own.taxa[sure], own.confidence[sure]
+        unsure = np.flatnonzero(~sure)
     rows = max(1, VALUES_AT_ONCE // len(tree))
-    for start in range(0, len(probabilities), rows):
-        part = slice(start, start + rows)
+    for start in range(0, len(unsure), rows):
+        part = unsure[start : start + rows]
         sums = tree.sums(probabilities[part])[:, 1:]  # the root is no call
-        reached = sums >= threshold - ROUNDING
-        depths = np.where(reached, tree.depths[1:], 0)
-        deepest = reached & (depths == depths.max(axis=1, keepdims=True))
-        called = reached.any(axis=1)
-        best = np.where(deepest, sums, -1.0).argmax(axis=1)
-        best[~called] = sums[~called].argmax(axis=1)
-        taxa[part] = np.where(called, best + 1, 0)
+        reads, reached = np.nonzero(sums >= threshold - ROUNDING)
+        order = np.lexsort((reached, -sums[reads, reached], -tree.depths[reached + 1], reads))
+        called, first = np.unique(reads[order], return_index=True)
+        best = np.full(len(sums), -1)
+        best[called] = reached[order[first]]
+        without = np.flatnonzero(best < 0)
+        taxa[part] = best + 1
+        best[without] = sums[without].argmax(axis=1)
         confidence[part] = sums[np.arange(len(sums)), best]
     return Decisions(taxa, confidence)
 

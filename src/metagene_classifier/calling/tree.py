@@ -20,6 +20,8 @@ RANKS = ("superkingdom", "phylum", "class", "order", "family", "genus", "species
 TOP_RANKS = frozenset({"superkingdom", "domain", "acellular root"})
 """What NCBI's dumps call the first of them: since 2024 ``domain`` for cells and ``acellular root`` for viruses."""
 
+VALUES_IN_CACHE = 2**18
+
 
 @dataclass(frozen=True, slots=True)
 class TreeTaxon:
@@ -102,20 +104,34 @@ class ClassTree:
         return np.array([taxon.depth for taxon in self.taxa], np.int64)
 
     @cached_property
-    def _members(self) -> Any:
-        """Which classes lie in which taxa: sparse ``(classes, taxa)`` of ones."""
-        from scipy.sparse import csr_array
+    def stands_alone(self) -> npt.NDArray[np.bool_]:
+        """Which taxa are one class, with nothing below them; ``(taxa,)``."""
+        alone: npt.NDArray[np.bool_] = np.bincount(self.taxon_of_class, minlength=len(self.taxa)) == 1
+        alone[self.parents] = False
+        return alone
 
-        rows, columns = [], []
-        for number, taxon in enumerate(self.taxon_of_class.tolist()):
-            above = [0, *self.lineage(taxon)]
-            rows += [number] * len(above)
-            columns += above
-        ones = np.ones(len(rows))
-        return csr_array((ones, (rows, columns)), shape=(len(self.labels), len(self.taxa)))
+    @cached_property
+    def _steps_up(self) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """From the deepest taxa up: taxa with siblings side by side, where each parent's begin, and the parents."""
+        steps = []
+        for depth in range(int(self.depths.max(initial=0)), 0, -1):
+            taxa = np.flatnonzero(self.depths == depth)
+            taxa = taxa[np.argsort(self.parents[taxa], kind="stable")]
+            parents, begins = np.unique(self.parents[taxa], return_index=True)
+            steps.append((taxa, begins, parents))
+        return steps
+
+    @cached_property
+    def _classes_of_taxa(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Taxa that are classes, all classes with those of a taxon side by side, and where each taxon's begin."""
+        classes = np.argsort(self.taxon_of_class, kind="stable")
+        own, begins = np.unique(self.taxon_of_class[classes], return_index=True)
+        return own, classes, begins
 
     def sums(self, probabilities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Probabilities of classes added up in their own taxa and in all taxa above.
+
+        A read's sums are the same beside whichever others: each is added up by itself, in the order of the tree.
 
         Args:
             probabilities: ``(reads, classes)``.
@@ -123,8 +139,16 @@ class ClassTree:
         Returns:
             ``(reads, taxa)``.
         """
-        # Rows are added up one by one, so a read's sums are the same beside whichever others.
-        found: npt.NDArray[np.float64] = np.asarray(probabilities.astype(np.float64) @ self._members)
+        found = np.empty((len(probabilities), len(self.taxa)))
+        own, classes, class_begins = self._classes_of_taxa
+        rows = max(1, VALUES_IN_CACHE // len(self.taxa))
+        for start in range(0, len(probabilities), rows):
+            part = probabilities[start : start + rows]
+            summed = np.zeros((len(self.taxa), len(part)))
+            summed[own] = np.add.reduceat(part.T[classes].astype(np.float64), class_begins, axis=0)
+            for taxa, begins, parents in self._steps_up:
+                summed[parents] += np.add.reduceat(summed[taxa], begins, axis=0)
+            found[start : start + rows] = summed.T
         return found
 
     def lineage(self, taxon: int) -> tuple[int, ...]:
