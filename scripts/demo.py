@@ -25,6 +25,8 @@ OUTPUT = Path("demo_output")
 READS = OUTPUT / "reads" / "bacteria"
 RUN = OUTPUT / "run"
 EVALUATION = OUTPUT / "evaluation"
+SHEET = OUTPUT / "samples.csv"
+SAMPLES = OUTPUT / "samples"
 BASELINE = OUTPUT / "kmer_baseline.json"
 
 READS_PER_CLASS = 7000
@@ -32,10 +34,15 @@ READ_LENGTH_BP = 150
 ERROR_RATE = 0.005
 SPLIT = "0.8/0.1/0.1"
 
-REAL_READS = {
-    "S. aureus, an unnamed isolate": "data/reads/saureus_illumina_R1_first4k.fastq.gz",
-    "E. coli K-12, all reads from one region of 1 kb": "data/reads/ecoli_illumina_spades1k_R1.fastq.gz",
-}
+# Rows of the sample sheet, its paths as seen from there: an unnamed isolate; pairs of K-12, all from a region of 1 kb.
+REAL_READS = [
+    ("S_aureus", "../data/reads/saureus_illumina_R1_first4k.fastq.gz", ""),
+    (
+        "E_coli",
+        "../data/reads/ecoli_illumina_spades1k_R1.fastq.gz",
+        "../data/reads/ecoli_illumina_spades1k_R2.fastq.gz",
+    ),
+]
 CALLS_SHOWN = 4
 
 
@@ -53,18 +60,21 @@ def main() -> None:
     headline(2, "A small Llama-architecture encoder with METAGENE-1's tokenizer, trained from nothing")
     run(
         f"mgc train --config configs/quick_cpu.yaml --train-fasta {READS}.train.fa --val-fasta {READS}.val.fa "
-        f"--test-fasta {READS}.test.fa --mapping-tsv {READS}.mapping.tsv --output-dir {RUN}"
+        f"--test-fasta {READS}.test.fa --mapping-tsv {READS}.mapping.tsv --output-dir {RUN} --taxonomy data/taxonomy"
     )
 
     headline(3, "Its figures on the test reads, whose regions training never saw")
     run(f"mgc evaluate --ckpt {RUN} --split test --output-dir {EVALUATION}")
 
-    headline(4, "Its calls for real sequencing reads")
-    tables = [OUTPUT / f"calls_{Path(path).name.partition('_')[0]}.csv" for path in REAL_READS.values()]
-    for path, table in zip(REAL_READS.values(), tables, strict=True):
-        run(f"mgc predict --input {path} --ckpt {RUN} --output {table}")
-    for name, table in zip(REAL_READS, tables, strict=True):
-        print_calls(name, ROOT / table)
+    headline(4, "Its calls for real sequencing reads: one sample of single reads, one of pairs")
+    rows = [f"{name},{','.join(files)}" for name, *files in REAL_READS]
+    (ROOT / SHEET).write_text("\n".join(["sample,R1,R2", *rows, ""]), encoding="utf-8")
+    run(
+        f"mgc predict --sample-sheet {SHEET} --ckpt {RUN} --output-dir {SAMPLES} --report {SAMPLES}/report.html "
+        "--write csv --write kraken-report --write profile --write krona-html"
+    )
+    for name, *_ in REAL_READS:
+        print_calls(name, ROOT / SAMPLES / f"{name}.csv")
 
     headline(5, "A baseline on the same reads: logistic regression on 4-mer frequencies")
     run(
@@ -75,8 +85,9 @@ def main() -> None:
     headline(6, "What there is now")
     model, baseline = figures(EVALUATION / "metrics.json"), figures(BASELINE)
     print(f"model        {RUN}/best")
-    print(f"reports      {EVALUATION}/report.html (test reads), {RUN}/validation/report.html (training)")
-    print(f"predictions  {', '.join(map(str, tables))}")
+    print(f"reports      {RUN}/validation/report.html (training), {EVALUATION}/report.html (test reads),")
+    print(f"             {SAMPLES}/report.html (the samples)")
+    print(f"predictions  {SAMPLES}/*.csv, and Kraken's report, a profile and a sunburst of each sample beside them")
     print(f"total time   {time.monotonic() - started:.0f} s")
     print(f"\nmacro-F1 on the same {model['reads']:,} test reads")
     print(f"  this model      {model['macro_f1']:.4f}")
@@ -106,7 +117,7 @@ def print_calls(name: str, table: Path) -> None:
     shares = counts.most_common(CALLS_SHOWN)
     if rest := counts.total() - sum(count for _, count in shares):
         shares.append(("all others", rest))
-    print(f"{name}: {counts.total():,} reads")
+    print(f"{name}: {counts.total():,} calls")
     for label, count in shares:
         print(f"  {count / counts.total():>6.1%}  {label}")
 

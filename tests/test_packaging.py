@@ -129,7 +129,7 @@ def test_the_earlier_scripts_are_the_commands(script):
     ("words", "line"),
     [
         (["predcit"], "mgc: error: No such command 'predcit' (see mgc --help)\n"),
-        (["predict"], "mgc predict: error: Missing option '--input' (see mgc predict --help)\n"),
+        (["predict"], "mgc predict: error: Missing option '--ckpt' (see mgc predict --help)\n"),
         (
             ["doctor", "--jsn"],
             "mgc doctor: error: No such option '--jsn'. Did you mean '--json'? (see mgc doctor --help)\n",

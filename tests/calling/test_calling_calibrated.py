@@ -23,8 +23,8 @@ TOKENS = np.array([20, 60])
 EMPTY = ReliabilityFacts(edges=(0.0, 1.0), reads=(0,), confidence=(0.0,), accuracy=(0.0,), ece=0.0)
 
 
-def cut_off(threshold: float, precision: float, called: int = 10) -> CutOff:
-    return CutOff(threshold=threshold, precision=precision, sensitivity=0.5, called=called, f1=0.5)
+def cut_off(threshold: float, precision: float) -> CutOff:
+    return CutOff(threshold=threshold, precision=precision, sensitivity=0.5, called=10, f1=0.5)
 
 
 def calibrator(**changes: object) -> Calibrator:
@@ -33,7 +33,7 @@ def calibrator(**changes: object) -> Calibrator:
         "before": EMPTY,
         "after": EMPTY,
         "threshold": 0.6,
-        "table": (cut_off(0.1, 0.7), cut_off(0.5, 0.92), cut_off(0.6, 0.91), cut_off(0.9, 0.97), cut_off(0.99, 1.0, 0)),
+        "table": (cut_off(0.1, 0.7), cut_off(0.5, 0.92), cut_off(0.6, 0.91), cut_off(0.9, 0.97)),
         **changes,
     }
     return Calibrator(CalibrationFacts(**values))
@@ -83,7 +83,6 @@ def test_a_precision_asked_for_is_the_lowest_cut_off_that_gave_it():
 
 
 def test_a_precision_that_was_never_reached_is_told_with_the_best_one():
-    # At 0.99 nothing was called, which is no precision at all.
     with pytest.raises(ConfigError, match=r"--target-precision 0.99: .* the best is 0.9700, with --confidence 0.9"):
         calibrator().threshold_for(0.99)
 

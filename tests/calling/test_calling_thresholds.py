@@ -98,6 +98,12 @@ def test_a_stranger_can_be_called_vaguely_or_wrongly_and_never_right():
     assert found.reads == 0
 
 
+def test_a_stranger_that_is_called_its_own_taxon_by_a_class_that_shares_it_is_not_right():
+    probabilities = np.array([[0.9, 0.1, 0.0, 0.0, 0.0]], np.float32)
+    found = outcomes(ladders(probabilities, TREE), np.array([PRIMA]), TREE, known=False, thresholds=np.array([0.5]))
+    assert (found.right.tolist(), found.vague.tolist(), found.wrong.tolist()) == ([0], [1], [0])
+
+
 def test_refused_reads_count_as_reads_and_not_as_calls():
     probabilities = np.array([[0.9, 0.1, 0, 0, 0], [0.9, 0.1, 0, 0, 0]], np.float32)
     found = outcomes(
@@ -131,3 +137,12 @@ def test_weighed_strangers_count_as_so_many_reads():
     strange = np.array([[0.6, 0.4, 0, 0, 0]], np.float32)
     found = outcomes(ladders(strange, FLAT), np.array([5]), FLAT, known=False, weight=2.5, thresholds=np.array([0.5]))
     assert found.wrong.tolist() == [2.5]
+
+
+def test_thresholds_at_which_all_calls_are_vague_say_nothing_of_precision():
+    probabilities = np.array([[0.6, 0.4, 0.0, 0.0, 0.0]], np.float32)
+    found = outcomes(ladders(probabilities, TREE), np.array([PRIMA]), TREE)
+    table = cut_off_table(found, found)
+    assert found.vague[-1] == 1  # surely of the genus
+    assert max(row.threshold for row in table) == pytest.approx(0.6)
+    assert {row.precision for row in table} == {1.0}

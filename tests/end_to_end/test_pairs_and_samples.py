@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,30 @@ def test_both_strands_are_averaged(ranked, mgc, tmp_path):
         assert float(left["confidence"]) == pytest.approx(float(right["confidence"]), abs=2e-5)
     assert single.out != ahead.out
     assert "was measured on single strands" in ahead.err and "was measured" not in single.err
+
+
+@pytest.mark.parametrize(("cutoff", "refused"), [(-1.0, 12), (1e9, 0)])
+def test_strangers_are_refused_by_their_distance_to_the_classes(cutoff, refused, ranked, mgc, tmp_path):
+    """Whatever the probability; every distance lies between the two cut-offs."""
+    from metagene_classifier.model.calibration import RefusalFacts
+    from metagene_classifier.model.centroids import CENTROIDS_FILE, Centroids
+    from metagene_classifier.model.description import file_digests, read_description, write_description
+
+    folder = tmp_path / "model"
+    shutil.copytree(ranked, folder)
+    Centroids(np.eye(32, dtype=np.float32), np.eye(3, 32, dtype=np.float32)).save(folder)
+    description = read_description(folder)
+    assert description.calibration is not None
+    refusal = RefusalFacts(score="centroid", cutoff=cutoff, figures={}, known=1, unknown=1, folds=2)
+    calibration = description.calibration.model_copy(update={"refusal": refusal, "threshold": 0.01})
+    files = description.files | file_digests(folder, [CENTROIDS_FILE])
+    write_description(folder, description.model_copy(update={"calibration": calibration, "files": files}))
+    reads = fastq(tmp_path / "r.fq", made_reads(3, 12))
+    for more in ((), ("--strand", "average")):
+        done = mgc("predict", "--input", reads, "--ckpt", folder, "--output", "-", *more)
+        assert [row["reason"] for row in rows(done.out)].count("unlike the training reads") == refused, done.err
+    closed = mgc("predict", "--input", reads, "--ckpt", folder, "--output", "-", "--closed-set")
+    assert not any(row["reason"] for row in rows(closed.out))
 
 
 # --- pairs and long reads

@@ -11,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tools import run_tool
 
+from metagene_classifier.calling.confusion import Confusion
 from metagene_classifier.calling.tree import RANKS, ClassTree
 from metagene_classifier.metrics.calls import CallCounts, call_figures
 from metagene_classifier.metrics.ranks import profile_figures, rank_figures
-from metagene_classifier.prediction.rank_evaluation import figures_at_ranks, figures_of_calls, taxids_at
+from metagene_classifier.prediction.formats import cami_profile
+from metagene_classifier.prediction.profile.estimate import estimate_profile
+from metagene_classifier.prediction.profile.result import SampleResult
+from metagene_classifier.prediction.profile.tally import SampleTally
+from metagene_classifier.prediction.rank_evaluation import (
+    figures_at_ranks,
+    figures_of_calls,
+    profile_shares,
+    taxids_at,
+)
 from metagene_classifier.reads.labels import ClassLabel, Labels
 from metagene_classifier.reads.taxonomy import Taxonomy
 
@@ -35,19 +45,19 @@ def test_figures_of_a_rank_by_hand():
             (1, -1, True, 2),  # called above the rank
             (2, 2, True, 4),
             (2, 3, True, 1),  # a taxon that no read belongs to
-            (2, -1, False, 5),  # unclassified
+            (2, -1, False, 7),  # unclassified
             (-1, 1, True, 10),  # its class has no taxon at the rank
         ]
     )
-    assert (found.reads, found.called, found.correct, found.taxa) == (20, 13, 10, 2)
-    assert found.completeness == pytest.approx((6 / 10 + 4 / 10) / 2)
+    assert (found.reads, found.called, found.correct, found.taxa) == (22, 13, 10, 2)
+    assert found.completeness == pytest.approx((6 / 10 + 4 / 12) / 2)
     assert found.purity == pytest.approx((6 / 6 + 4 / 6 + 0 / 1) / 3)
-    assert found.f1 == pytest.approx(2 * 0.5 * (5 / 9) / (0.5 + 5 / 9))
+    assert found.f1 == pytest.approx(2 * (7 / 15) * (5 / 9) / (7 / 15 + 5 / 9))
     assert found.misclassification == pytest.approx(3 / 13)
-    assert found.accuracy == pytest.approx(10 / 20)
-    # There: 10 and 10 of 30 reads. Called: 16, 6 and 1 of the 25 that are called at all.
-    assert found.counted.l1 == pytest.approx(abs(10 / 30 - 16 / 25) + abs(10 / 30 - 6 / 25) + 1 / 25)
-    assert found.counted.bray_curtis == pytest.approx(found.counted.l1 / (20 / 30 + 23 / 25))
+    assert found.accuracy == pytest.approx(10 / 22)
+    # There: 10 and 12 of 32 reads. Called: 16, 6 and 1 of the 25 that are called at all.
+    assert found.counted.l1 == pytest.approx(abs(10 / 32 - 16 / 25) + abs(12 / 32 - 6 / 25) + 1 / 25)
+    assert found.counted.bray_curtis == pytest.approx(found.counted.l1 / (22 / 32 + 23 / 25))
     assert (found.counted.completeness, found.counted.purity) == (1.0, 2 / 3)
     assert found.counted.f1 == pytest.approx(0.8)
     assert found.estimated is None
@@ -142,15 +152,32 @@ def called_reads(tmp_path_factory):
     (folder / "ours.binning").write_text(_binning(tree, called, lengths=False))
     (folder / "gold.profile").write_text(_profile(tree, true_taxa))
     (folder / "ours.profile").write_text(_profile(tree, [call for call in called if call]))
+    profile = _estimated(tree, called, rng)
+    cami_profile.write(folder / "estimated.profile", SampleResult("sample", None, tree, profile, "reads"))
     found = figures_at_ranks(
         counts,
         tree,
         taxid_of_call={rank: taxids_at(tree, rank) for rank in RANKS},
         is_call=np.arange(len(tree)) > 0,
+        estimated=profile_shares(profile, tree),
     )
     assert [one.rank for one in found] == list(RANKS)
     assert found[-1].reads < len(truth) and any(one.counted.purity < 1 for one in found)
     return folder, {one.rank: one for one in found}
+
+
+def _estimated(tree, called, rng):
+    """A profile of the calls, corrected by the confusions of other reads."""
+    classes = {int(taxon): place for place, taxon in enumerate(tree.taxon_of_class)}
+    tally = SampleTally(tree)
+    tally.direct += np.bincount(called, minlength=len(tree))
+    tally.observed += np.bincount([classes.get(call, len(classes)) for call in called], minlength=len(classes) + 1)
+    tally.reads = len(called)
+    truth = np.repeat(np.arange(len(classes)), 40)
+    noisy = np.array([one if rng.random() < 0.7 else rng.randrange(len(classes) + 1) for one in truth])
+    profile = estimate_profile("sample", tally, tree, Confusion.of(truth, noisy, len(classes)), bootstraps=0)
+    assert profile.method == "em"
+    return profile
 
 
 def _binning(tree, calls, lengths):
@@ -212,13 +239,11 @@ def test_amber_finds_the_same_in_the_same_calls(called_reads, tmp_path):
 def test_opal_finds_the_same_in_the_same_profiles(called_reads, tmp_path):
     folder, ours = called_reads
     run_tool(
-        *("opal.py", "-g", folder / "gold.profile", "-l", "ours", "--silent", "-o", tmp_path / "opal"),
-        folder / "ours.profile",
+        *("opal.py", "-g", folder / "gold.profile", "-l", "counted,estimated", "--silent", "-o", tmp_path / "opal"),
+        *(folder / "ours.profile", folder / "estimated.profile"),
     )
     theirs = {
-        (row["rank"], row["metric"]): row["value"]
-        for row in _tsv(tmp_path / "opal" / "results.tsv")
-        if row["tool"] == "ours"
+        (row["tool"], row["rank"], row["metric"]): row["value"] for row in _tsv(tmp_path / "opal" / "results.tsv")
     }
     names = {
         "l1": "L1 norm error",
@@ -229,4 +254,6 @@ def test_opal_finds_the_same_in_the_same_profiles(called_reads, tmp_path):
     }
     for rank, mine in ours.items():
         for name, metric in names.items():
-            assert getattr(mine.counted, name) == pytest.approx(float(theirs[rank, metric]), abs=1e-9), (rank, name)
+            for tool, figures in (("counted", mine.counted), ("estimated", mine.estimated)):
+                found = float(theirs[tool, rank, metric])
+                assert getattr(figures, name) == pytest.approx(found, abs=1e-9), (tool, rank, name)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.prediction.scored import FLAT, TREE, caller, energy_cutoff, facts, scored
 
@@ -177,6 +177,7 @@ SHARES = st.tuples(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50)).m
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(SHARES, max_size=3), max_size=8).filter(lambda reads: len(reads) % 2 == 0),
     st.booleans(),
@@ -203,6 +204,7 @@ def test_a_read_is_called_the_same_beside_whichever_others(windows, paired, cut,
         )
 
 
+@settings(deadline=None)
 @given(st.lists(SHARES, min_size=1, max_size=6), st.sampled_from([0.0, 0.5, 0.8]))
 def test_a_read_of_one_window_is_called_as_its_window_is(rows, threshold):
     calls_them = caller(TREE, facts(single=0.7), threshold=threshold)

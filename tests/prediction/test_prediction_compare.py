@@ -39,12 +39,13 @@ def test_kraken_output_with_names_pairs_and_unclassified_reads(tmp_path):
         "\n"
         "C\tread3\tEscherichia coli (taxid 562)\t150\t562:116\r\n"
         "C\tread4\t9606\n"
+        "U\tread5\t9606\n"
     )
     found = read_kraken(path, "k2")
-    assert found.taxids.tolist() == [562, 0, 562, 9606]
+    assert found.taxids.tolist() == [562, 0, 562, 9606, 0]
     packed = tmp_path / "calls.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    assert read_kraken(packed, "k2").taxids.tolist() == [562, 0, 562, 9606]
+    assert read_kraken(packed, "k2").taxids.tolist() == [562, 0, 562, 9606, 0]
 
 
 @pytest.mark.parametrize(
@@ -205,3 +206,4 @@ def test_without_a_taxonomy_taxids_are_compared_as_they_are():
     found = compare(other_of([("a", 562), ("b", 1280), ("c", 0)]), keys_of("abc"), np.array([0, 0, 1]), tree, None)
     assert (found.open.correct, found.open.wrong, found.open.unclassified) == (1, 1, 1)
     assert found.ranks == ()
+    assert place_calls([0, 1, 562, 9], tree, None).taxon.tolist() == [0, 0, tree.taxon_of_class[0], -1]

@@ -71,8 +71,6 @@ def test_every_class_is_a_stranger_once(model, embedder, reads):
         assert 0 < figures.unknown < 360
         # What is a stranger once is known in the two other folds.
         assert figures.known == 2 * figures.unknown
-    # Classes of so different a composition are known to be strangers.
-    assert found["centroid"].auroc > 0.7
 
 
 def test_the_same_reads_give_the_same_figures(model, embedder, reads):

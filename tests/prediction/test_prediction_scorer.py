@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagene_classifier.batching.framing import framing_for
+from metagene_classifier.batching.framing import Framing, framing_for
+from metagene_classifier.errors import TokenizerError
 from metagene_classifier.model.out_of_memory import TokenBudget
+from metagene_classifier.prediction.preparing import Preparer
 from metagene_classifier.prediction.scorer import Scorer
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.read import Read
@@ -137,3 +139,18 @@ def test_a_value_beside_the_classes_is_averaged_as_they_are(tokenizer):
     np.testing.assert_array_equal(more.values, plain.values)
     np.testing.assert_array_equal(more.extra, 2 * plain.values[:, 0])
     np.testing.assert_array_equal(more.window_extra, 2 * plain.window_values[:, 0])
+
+
+def test_windows_of_tokens_that_are_no_bases_lie_in_proportion():
+    """A token for every two bases, with no text: four windows of ten tokens, three tokens of which overlap."""
+
+    class Wordless:
+        def encode_batch(self, sequences):
+            return [np.arange(len(one) // 2) for one in sequences]
+
+        def decode_codes(self, ids, lengths):
+            raise TokenizerError("no bases")
+
+    frame = Framing((), (), 0, 10, 0.3)
+    block = Preparer(Wordless(), frame, "window").prepare([Read("r", "ACGT" * 15), Read("s", "ACGTAC")])
+    assert block.spans.tolist() == [[0, 20], [14, 34], [26, 46], [40, 60], [0, 6]]

@@ -3,7 +3,7 @@
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metagene_classifier.errors import DataError
@@ -106,6 +106,7 @@ def test_both_from_standard_input_is_refused():
         next(paired_records("-", "-"))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=12))
 def test_a_read_and_its_mate_by_slash_share_a_name(name):
     one, other = Read(f"{name.strip()}/1", "A"), Read(f"{name.strip()}/2", "A")

@@ -67,9 +67,7 @@ def test_lines_of_one_sample_are_lanes_in_their_order(folder: Path) -> None:
     ids=["nf-core", "bom-crlf", "semicolons", "tabs", "spaces", "quotes"],
 )
 def test_other_spellings_of_the_same_sheet(folder: Path, text: bytes) -> None:
-    assert read_sample_sheet(sheet(folder, text)) == [
-        Sample("lake", ((folder / "a_R1.fq", folder / "a_R2.fq"),))
-    ]
+    assert read_sample_sheet(sheet(folder, text)) == [Sample("lake", ((folder / "a_R1.fq", folder / "a_R2.fq"),))]
 
 
 def test_all_problems_are_told_at_once_with_their_lines(folder: Path) -> None:

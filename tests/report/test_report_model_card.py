@@ -6,7 +6,15 @@ import pytest
 from huggingface_hub import ModelCard
 
 from metagene_classifier.metrics.classification import classification_metrics
-from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card
+from metagene_classifier.model.calibration import (
+    CalibrationFacts,
+    CutOff,
+    RefusalFacts,
+    ReliabilityFacts,
+    ScoreFacts,
+    TemperatureFacts,
+)
+from metagene_classifier.report.model_card import CardClass, ModelCardFacts, model_card, with_confidence
 
 METRICS = classification_metrics(
     np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], dtype=np.float32), ["E. coli", "S. aureus"]
@@ -123,3 +131,49 @@ def test_labels_and_commands_cannot_break_the_page():
     card = ModelCard(text)
     assert card.data.pipeline_tag == "text-classification"
     assert len(re.findall(r"^---$", text, re.MULTILINE)) == 2
+
+
+BINS = ReliabilityFacts(edges=(0.0, 1.0), reads=(1900,), confidence=(0.9,), accuracy=(0.8,), ece=0.1)
+CALIBRATION = CalibrationFacts(
+    temperature=TemperatureFacts(single=1.25, pairs=2.5, pairs_measured=False, reads=1900),
+    before=BINS,
+    after=BINS.model_copy(update={"ece": 0.0125}),
+    threshold=0.75,
+    table=(
+        CutOff(threshold=0.5, precision=0.9, sensitivity=0.8, called=1800, f1=0.7),
+        CutOff(threshold=0.75, precision=0.95, sensitivity=0.7, called=1500, f1=0.75),
+    ),
+    refusal=RefusalFacts(
+        score="energy",
+        cutoff=None,
+        figures={"energy": ScoreFacts(auroc=0.875, false_calls_at_95=0.25)},
+        known=400,
+        unknown=200,
+        folds=2,
+    ),
+)
+
+
+def test_card_tells_calibration_threshold_strangers_and_taxonomy():
+    text = model_card(dataclasses.replace(FACTS, calibration=CALIBRATION, ranked_classes=1))
+    for line in (
+        "| Temperature | 1.250 |",
+        "| Expected calibration error before | 0.1000 |",
+        "| Expected calibration error after | 0.0125 |",
+        "| Default threshold | 0.75 |",
+        "| Precision there, known reads | 0.9500 |",
+        "| Its AUROC | 0.8750 |",
+        "| Left-out reads called where 95% of known reads are | 25.00% |",
+        "| Refusal by it, besides the threshold | none |",
+    ):
+        assert line in text.splitlines(), line
+    assert "lineage of 1 of the classes" in text
+    assert "Not calibrated" not in text
+
+
+def test_a_card_that_was_written_before_calibration_is_told_of_it_and_changed_nowhere_else():
+    before = model_card(FACTS)
+    assert "Not calibrated" in before
+    after = model_card(dataclasses.replace(FACTS, calibration=CALIBRATION))
+    assert with_confidence(before, CALIBRATION) == after
+    assert with_confidence(after, CALIBRATION) == after, "a resumed run's as well"

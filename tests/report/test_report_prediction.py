@@ -80,6 +80,21 @@ def test_samples_stand_side_by_side(tmp_path, tree):
     assert any("is not calibrated" in text for text in page.texts)
 
 
+def test_a_sample_without_reads_has_a_report_too(tmp_path, tree):
+    page = written(tmp_path / "report.html", [sample("empty", tree)])
+    assert "This sample has no reads." in page.texts
+    assert "Composition" not in page.texts
+
+
+def test_more_samples_than_colours_are_told(tmp_path, tree):
+    results = [sample(f"sample {number}", tree, Escherichia_coli=2000 + number) for number in range(70)]
+    page = written(tmp_path / "report.html", results)
+    texts = " ".join(page.texts)
+    assert "The first 60 of 70 samples." in texts
+    assert "The first 12 of 70 samples." in texts
+    assert "sample 69 2,069 100.00%" in texts, "the table has all"
+
+
 def test_without_a_taxonomy_classes_are_shown(tmp_path):
     flat = ClassTree.of(LABELS, None)
     page = written(tmp_path / "report.html", [sample("influent", flat, Escherichia_coli=3, none=1)])

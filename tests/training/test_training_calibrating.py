@@ -31,7 +31,7 @@ from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.files import read_records
 from metagene_classifier.training import calibrating
 from metagene_classifier.training.run import train
-from metagene_classifier.training.sampled_embeddings import balanced_ranks, drawn_whole_groups, groups_of
+from metagene_classifier.training.sampled_embeddings import balanced_ranks, drawn_evenly, drawn_whole_groups, groups_of
 
 HERE = Path(__file__).parent
 WEIGHTS = ((4, 1, 1, 4), (1, 4, 4, 1), (1, 1, 1, 1), (1, 1, 4, 4))
@@ -244,7 +244,7 @@ def test_two_ranks_calibrate_as_one(llama_encoder, reads, tmp_path):
         assert facts.refusal is not None
 
 
-def test_mates_are_drawn_together(run, reads, tmp_path):
+def test_mates_are_drawn_together(reads, tmp_path):
     from metagene_classifier.training.data import load_training_data
 
     config = load_config(None, values(Path("builtin:llama-tiny"), reads, tmp_path) | {"model.init": "random"})
@@ -259,6 +259,21 @@ def test_mates_are_drawn_together(run, reads, tmp_path):
         _, counts = np.unique(groups_of(validation, drawn), return_counts=True)
         assert (counts == 2).all()
     assert drawn_whole_groups(validation, 10, seed=1).tolist() != drawn_whole_groups(validation, 10, seed=2).tolist()
+
+
+def test_reads_of_a_large_store_are_drawn_from_a_part_of_it_and_are_those_of_the_run(reads, tmp_path, monkeypatch):
+    from metagene_classifier.training.data import load_training_data
+
+    changes = {"model.init": "random", "dataset.val_fasta": None, "dataset.val_fraction": 0.3}
+    config = load_config(None, {**values(Path("builtin:llama-tiny"), reads, tmp_path), **changes})
+    train_reads = load_training_data(config, lambda line: None).train
+    everything = train_reads.numbers()
+    assert 0 < len(everything) < len(train_reads.store)
+    monkeypatch.setattr("metagene_classifier.training.sampled_embeddings.LOOKED_AT", 80)
+    drawn = drawn_evenly(train_reads, 30, seed=1)
+    assert len(drawn) == 30
+    assert (np.diff(drawn) > 0).all()
+    assert np.isin(drawn, everything).all()
 
 
 @settings(deadline=None)

@@ -51,11 +51,10 @@ class Calibrator:
                 "--target-precision needs a calibrated model, and this one is not: give --confidence, or train with "
                 "validation reads and calling.calibrate: true"
             )
-        called = [row for row in self.facts.table if row.called]
-        for row in called:
+        for row in self.facts.table:
             if row.precision >= precision:
                 return row.threshold
-        best: CutOff | None = max(called, key=lambda row: row.precision, default=None)
+        best: CutOff | None = max(self.facts.table, key=lambda row: row.precision, default=None)
         reached = f"the best is {best.precision:.4f}, with --confidence {best.threshold:g}" if best else "none was"
         raise ConfigError(f"--target-precision {precision:g}: no cut-off reached it on the validation reads: {reached}")
 

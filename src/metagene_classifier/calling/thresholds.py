@@ -184,15 +184,15 @@ def best_threshold(together: Outcomes) -> tuple[float, float]:
 
 
 def cut_off_table(known: Outcomes, together: Outcomes) -> tuple[CutOff, ...]:
-    """A row for each threshold: precision and sensitivity on the known reads, F1 on all."""
+    """A row for each threshold: precision and sensitivity on the known reads, F1 on all.
+
+    Thresholds at which no call is right or wrong are left out: nothing is known of their precision.
+    """
+    judged = np.flatnonzero(known.right + known.wrong > 0)
+    columns = (known.thresholds, known.precision, known.sensitivity, known.called, together.f1)
     return tuple(
         CutOff(threshold=threshold, precision=precision, sensitivity=sensitivity, called=round(called), f1=f1)
         for threshold, precision, sensitivity, called, f1 in zip(
-            known.thresholds.tolist(),
-            known.precision.tolist(),
-            known.sensitivity.tolist(),
-            known.called.tolist(),
-            together.f1.tolist(),
-            strict=True,
+            *(column[judged].tolist() for column in columns), strict=True
         )
     )

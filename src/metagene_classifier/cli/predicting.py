@@ -38,6 +38,8 @@ def predict(asked: Request) -> None:
     shard = None if asked.shard is None else parse_shard(asked.shard)
     check_together(asked, shard)
     jobs = jobs_of(asked)
+    for job in jobs:
+        job.source.check_there()
     outputs = outputs_of(asked, shard, jobs)
     folder = folder_of(asked.ckpt).absolute()
     description = read_description(folder)
@@ -70,9 +72,9 @@ def predict(asked: Request) -> None:
         _one_csv(asked, shard, jobs[0].source, recipe, caller)
         tell_calibration(description, folder, asked.strand or description.calling.strand)
         return
-    samples = _called_samples(asked, jobs, outputs, recipe, description, caller)
+    samples, device = _called_samples(asked, jobs, outputs, recipe, description, caller)
     if asked.report is not None:
-        _write_report(asked, description, folder, caller, samples, time.monotonic() - started)
+        _write_report(asked, description, folder, caller, samples, device, time.monotonic() - started)
     tell_calibration(description, folder, asked.strand or description.calling.strand)
 
 
@@ -121,8 +123,8 @@ def _called_samples(
     recipe: ScorerRecipe,
     description: ModelDescription,
     caller: Caller,
-) -> list[CalledSample]:
-    """All samples through the model, which is loaded once."""
+) -> tuple[list[CalledSample], str]:
+    """All samples through the model, which is loaded once; and where it was."""
     settings = ProfileSettings()
     lengths: dict[int, int] | None = None
     if outputs.needs_profile:
@@ -162,8 +164,8 @@ def _called_samples(
             say(f"{what} called")
 
     standard_output = sys.stdout
-    with _scoring(asked, jobs, recipe) as score:
-        return run_samples(
+    with _scoring(asked, jobs, recipe) as (score, device):
+        samples = run_samples(
             jobs,
             outputs,
             score,
@@ -175,25 +177,26 @@ def _called_samples(
             told=told,
             standard_output=standard_output,
         )
+    return samples, device
 
 
 @contextlib.contextmanager
-def _scoring(asked: Request, jobs: list[SampleJob], recipe: ScorerRecipe) -> Iterator[Score]:
-    """What scores reads: a model in this process, or the workers of a cluster."""
+def _scoring(asked: Request, jobs: list[SampleJob], recipe: ScorerRecipe) -> Iterator[tuple[Score, str]]:
+    """What scores reads, a model in this process or the workers of a cluster, and on which device."""
     if asked.on_ray:
         from metagene_classifier.prediction.on_ray import check_for_ray, scoring_on_ray
 
         for job in jobs:
             check_for_ray(job.source, recipe.device_map)
         with scoring_on_ray(recipe, workers=asked.workers, block_reads=scoring.READS_PER_BLOCK, tell=say) as there:
-            yield there
+            yield there, "a cluster of Ray"
         return
     _, scorer = recipe.open(say)
 
     def here(source: ReadSource, report: StreamReport) -> Iterator[scoring.ScoredBlock]:
         return scorer.stream_blocks(source.blocks(scoring.READS_PER_BLOCK), report)
 
-    yield here
+    yield here, str(scorer.device)
 
 
 def _write_report(
@@ -202,6 +205,7 @@ def _write_report(
     folder: Path,
     caller: Caller,
     samples: list[CalledSample],
+    device: str,
     seconds: float,
 ) -> None:
     from metagene_classifier.report.prediction import write_prediction_report
@@ -219,7 +223,7 @@ def _write_report(
             "Encoder": description.encoder.name,
             "Samples": f"{len(samples):,}",
             "Options": f"{sure}, {asked.strand or description.calling.strand} strand, {paired}",
-            "Device": asked.device,
+            "Device": device,
             "Time": f"{seconds:,.0f} s",
             "Command": command_line(),
         },

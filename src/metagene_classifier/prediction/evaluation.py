@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metagene_classifier.calling.confusion import Confusion
-from metagene_classifier.calling.tree import RANKS, ClassTree
+from metagene_classifier.calling.tree import RANKS
 from metagene_classifier.config import DatasetConfig, MetricsConfig
 from metagene_classifier.config_file import load_config
 from metagene_classifier.console import progress
@@ -24,13 +24,12 @@ from metagene_classifier.model.description import ModelDescription
 from metagene_classifier.prediction.calling import Caller
 from metagene_classifier.prediction.compare import ComparedFigures, compare
 from metagene_classifier.prediction.evaluation_tally import EvaluationTally, ReadReliability
-from metagene_classifier.prediction.formats.cami_profile import UNITS, percentages
 from metagene_classifier.prediction.formats.csv_calls import CallsCsv
 from metagene_classifier.prediction.kraken_calls import OtherCalls
 from metagene_classifier.prediction.labelled_units import LabelledUnits
 from metagene_classifier.prediction.profile.estimate import Profile, estimate_profile
 from metagene_classifier.prediction.profile.tally import SampleTally
-from metagene_classifier.prediction.rank_evaluation import figures_at_ranks, figures_of_calls, taxids_at
+from metagene_classifier.prediction.rank_evaluation import figures_at_ranks, figures_of_calls, profile_shares, taxids_at
 from metagene_classifier.prediction.scorer import READS_PER_BLOCK, ScoredBlock, Scorer
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.files import expand_inputs
@@ -221,7 +220,7 @@ def evaluate_model(
             caller.tree,
             taxid_of_call={rank: taxids_at(caller.tree, rank) for rank in RANKS},
             is_call=np.arange(len(caller.tree)) > 0,
-            estimated=_shares(profile, caller.tree) if profile.method == "em" else None,
+            estimated=profile_shares(profile, caller.tree) if profile.method == "em" else None,
         ),
         reliability=tally.reliability(),
         groups=tally.groups(),
@@ -237,14 +236,3 @@ def _reversed(scorer: Scorer, block: ScoredBlock) -> ScoredBlock:
         for read in block.reads
     ]
     return next(scorer.stream_blocks([turned], StreamReport()))
-
-
-def _shares(profile: Profile, tree: ClassTree) -> dict[str, dict[int, float]]:
-    """At each rank the shares of taxids that a file of the profile has: those that are too small are not in it."""
-    found = {}
-    for rank in RANKS:
-        at = tree.at_rank(rank)
-        rows = [row for row in profile.rows if at[row.taxon] == row.taxon and row.taxid is not None]
-        units = percentages([row.abundance for row in rows])
-        found[rank] = {row.taxid or 0: unit / (100 * UNITS) for row, unit in zip(rows, units, strict=True)}
-    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from metagene_classifier.batching.framing import Framing
 from metagene_classifier.calling.screening import complexities
-from metagene_classifier.errors import DataError
+from metagene_classifier.errors import DataError, TokenizerError
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.cleaning import clean_sequence
 from metagene_classifier.reads.read import Read
@@ -126,15 +125,13 @@ class Preparer:
         noticed.windowed += 1
         return ids
 
-    @cached_property
-    def _bases_of_tokens(self) -> npt.NDArray[np.int64]:
-        """How many characters each token stands for; ``(vocabulary,)``."""
-        size = self.tokenizer.vocab_size
-        return np.fromiter((len(self.tokenizer.text([token])) for token in range(size)), np.int64, size)
-
     def _window_spans(self, ids: npt.NDArray[Any], bases: int) -> npt.NDArray[np.int64]:
         """Where the windows of a long read begin and end, in bases; ``(windows, 2)``."""
-        before = np.concatenate([[0], np.cumsum(self._bases_of_tokens[ids])])
+        try:
+            _, counts = self.tokenizer.decode_codes(ids, np.ones(len(ids), np.int64))
+        except TokenizerError:
+            counts = np.zeros(len(ids), np.int64)
+        before = np.concatenate([[0], np.cumsum(counts)])
         if before[-1] != bases:  # tokens that overlap, or that have no text: in proportion
             before = np.rint(np.arange(len(ids) + 1) * (bases / len(ids))).astype(np.int64)
         starts = self.framing.starts(len(ids))

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from metagene_classifier.calling.tree import RANKS, ClassTree
 from metagene_classifier.metrics.calls import CallCounts, CallFigures, call_figures
 from metagene_classifier.metrics.ranks import RankFigures, rank_figures
+from metagene_classifier.prediction.formats.cami_profile import UNITS, percentages
+from metagene_classifier.prediction.profile.estimate import Profile
 
-__all__ = ["figures_at_ranks", "figures_of_calls", "taxids_at"]
+__all__ = ["figures_at_ranks", "figures_of_calls", "profile_shares", "taxids_at"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -80,3 +82,17 @@ def figures_at_ranks(
         if figures is not None:
             found.append(figures)
     return tuple(found)
+
+
+def profile_shares(profile: Profile, tree: ClassTree) -> dict[str, dict[int, float]]:
+    """At each rank the shares of taxids, as a file of the profile for CAMI's tools has them.
+
+    Shares that are too small for the file are 0, so that they do not count as taxa found.
+    """
+    found = {}
+    for rank in RANKS:
+        at = tree.at_rank(rank)
+        rows = [row for row in profile.rows if at[row.taxon] == row.taxon and row.taxid is not None]
+        units = percentages([row.abundance for row in rows])
+        found[rank] = {row.taxid or 0: unit / (100 * UNITS) for row, unit in zip(rows, units, strict=True)}
+    return found

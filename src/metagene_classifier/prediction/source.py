@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from metagene_classifier.errors import DataError
 from metagene_classifier.reads.blocks import in_blocks
 from metagene_classifier.reads.files import read_records, sequence_stem
 from metagene_classifier.reads.pairs import interleaved_records, paired_records
@@ -74,15 +75,18 @@ class ReadSource:
         """The largest block of whole pairs of at most so many reads, and at least one."""
         return max(2, block_reads - block_reads % 2) if self.paired else block_reads
 
-    def check(self) -> None:
-        """Look at the beginning of every file.
+    def check_there(self) -> None:
+        """Refuse files that do not exist, before anything is loaded for them; nothing is opened.
 
         Raises:
-            DataError: one is missing, a folder, or holds no reads.
+            DataError: one is missing, or mates are to come from one file.
         """
         for name in self.files:
-            if name != "-":
-                next(read_records(name), None)
+            if name != "-" and not Path(name).exists():
+                raise DataError(f"{name}: no such file")
+        for one, other in ((self.input, self.input2), *self.more):
+            if "-" not in (one, other) and other is not None and Path(one).samefile(other):
+                raise DataError(f"{one} and {other} are one file: give that of the second mates, or use --interleaved")
 
     def _of(self, one: str, other: str | None) -> Iterator[Read]:
         if other is not None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Histogram", "Interval", "histograms_figure", "intervals_figure", "stacked_bars_figure"]
 
 ROW_IN = 0.3
+LEGEND_ROW_IN = 0.19
+LEGEND_COLUMNS = 3
+FEWEST_BASES = 20
+"""Of the axis of lengths, so that reads of one length are a bar and no wall."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -63,9 +67,6 @@ def stacked_bars_figure(
         other: what is called but has no colour of its own, likewise; two at most.
         unclassified: share in each sample.
     """
-    figure = new_figure(10.2, 1.5 + ROW_IN * len(samples))
-    axes = figure.subplots()
-    axes.set_axisbelow(True)
     places = np.arange(len(samples))
     start = np.zeros(len(samples))
     series: list[tuple[str, Sequence[float], dict[str, Any]]] = [
@@ -76,11 +77,12 @@ def stacked_bars_figure(
         for (name, shares), hatch in zip(other.items(), (None, "...."), strict=False)
     ]
     series.append(("unclassified", unclassified, {"facecolor": "none", "hatch": "////"}))
+    series = [one for one in series if any(one[1])]
+    figure = new_figure(10.2, 0.9 + LEGEND_ROW_IN * -(-len(series) // LEGEND_COLUMNS) + ROW_IN * len(samples))
+    axes = figure.subplots()
+    axes.set_axisbelow(True)
     for name, shares, look in series:
-        if any(shares):
-            axes.barh(
-                places, shares, 0.74, left=start, edgecolor=EDGE, linewidth=0.8, label=shortened(name, 40), **look
-            )
+        axes.barh(places, shares, 0.74, left=start, edgecolor=EDGE, linewidth=0.8, label=shortened(name, 40), **look)
         start = start + np.asarray(shares)
     axes.set_yticks(places, [shortened(name, 28) for name in samples])
     axes.set_ylim(len(samples) - 0.4, -0.6)
@@ -89,7 +91,7 @@ def stacked_bars_figure(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("share of the reads")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=LEGEND_COLUMNS)
     return figure
 
 
@@ -154,6 +156,10 @@ def histograms_figure(lengths: Mapping[str, Histogram], confidences: Mapping[str
         axes.set_ylim(bottom=0)
     left.set_ylabel("share of the reads")
     left.xaxis.set_major_formatter("{x:,.0f}")
+    left.locator_params(axis="x", nbins=7, integer=True)
+    low, high = left.get_xlim()
+    missing = max(0.0, FEWEST_BASES - (high - low)) / 2
+    left.set_xlim(max(0.0, low - missing), high + missing)
     right.set_xlim(0, 1)
     if len(lengths) > 1:
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=4)

@@ -132,7 +132,7 @@ def thresholds_figure(
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("threshold on the confidence")
-    axes.legend(loc="lower left" if chosen > 0.5 else "lower right")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 

@@ -40,7 +40,7 @@ class TokenBases:
         """
         ids = ids.astype(np.int64)
         known = (ids >= 0) & (ids < len(self._counts))
-        counts = np.where(known, self._counts[np.where(known, ids, 0)], 0) if len(self._counts) else ids * 0
+        counts: npt.NDArray[np.int64] = np.where(known, self._counts[np.where(known, ids, 0)], 0)
         if not counts.all():
             wrong = int(ids[np.argmin(counts)])
             raise TokenizerError(f"{self._name}: token {wrong} is no bases, so a read that has it cannot be decoded")

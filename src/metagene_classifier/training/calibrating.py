@@ -267,11 +267,12 @@ def _lines(facts: CalibrationFacts) -> list[str]:
         f"{temperature.pairs:.3f}{pairs}; expected calibration error {facts.ece_before:.4f} before, "
         f"{facts.ece_after:.4f} after"
     ]
-    row = next(row for row in facts.table if row.threshold == facts.threshold)
-    lines.append(
-        f"default threshold {facts.threshold:g}: precision {row.precision:.4f} and sensitivity {row.sensitivity:.4f} "
-        "on the validation reads"
-    )
+    for row in facts.table:
+        if row.threshold == facts.threshold:
+            lines.append(
+                f"default threshold {facts.threshold:g}: precision {row.precision:.4f} and sensitivity "
+                f"{row.sensitivity:.4f} on the validation reads"
+            )
     refusal = facts.refusal
     if refusal is not None:
         best = refusal.figures[refusal.score]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.prediction.profile.called import TREE, flat, place
 
 from metagene_classifier.errors import DataError
 from metagene_classifier.prediction.profile.genome_lengths import lengths_of_taxa, read_genome_lengths
-from tests.prediction.profile.called import TREE, flat, place
 
 
 def table(tmp_path: Path, text: str) -> Path:

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.prediction.profile.called import confusion
 
 from metagene_classifier.prediction.profile.mixture import fit_mixture
 from metagene_classifier.prediction.profile.rates import Concentrations, call_rates, fit_concentrations
-from metagene_classifier.prediction.profile.resampling import drawn_again, redrawn_confusion
-from tests.prediction.profile.called import confusion
 
 AS_COUNTED = Concentrations(1e-6, 1e-6)
 """No smoothing to speak of: rates are the counts' own."""
@@ -136,21 +135,31 @@ def test_a_class_without_validation_reads_behaves_like_the_others() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_drawing_again_keeps_the_numbers_of_reads(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    table = confusion([[5, 0, 2, 1], [0, 0, 0, 0], [0, 1, 0, 0], [3, 4, 0, 9]], has_unknown=True)
-    again = redrawn_confusion(table, rng)
-    before, after = table.counts.toarray(), again.counts.toarray()
-    assert after.sum(axis=1).tolist() == before.sum(axis=1).tolist()
-    assert not after[before == 0].any() and again.has_unknown
-    drawn = drawn_again(np.array([0, 7, 0, 3]), rng)
-    assert drawn.sum() == 10 and drawn[0] == drawn[2] == 0
+@given(tables, st.integers(0, 2**32 - 1))
+def test_rates_that_are_drawn_are_rates(case: tuple[np.ndarray, np.ndarray, bool], seed: int) -> None:
+    rows, _, has_unknown = case
+    table = confusion(rows[: None if has_unknown else -1].tolist(), has_unknown=has_unknown)
+    concentrations = fit_concentrations(table)
+    drawn = call_rates(table, concentrations, np.random.default_rng(seed)).dense()
+    assert drawn.shape == call_rates(table, concentrations).dense().shape
+    assert (drawn >= -1e-12).all()
+    np.testing.assert_allclose(drawn.sum(axis=1), 1)
 
 
-def test_what_is_drawn_again_is_spread_as_it_should_be() -> None:
+def test_rates_that_are_drawn_vary_as_the_counts_allow() -> None:
+    table = confusion([[60, 30, 5, 5], [0, 0, 0, 0], [0, 0, 5000, 5000], [40, 20, 10, 30]], has_unknown=True)
     rng = np.random.default_rng(0)
-    table = confusion([[60, 40, 0], [0, 100, 0]])
-    drawn = np.array([redrawn_confusion(table, rng).counts.toarray()[0, 0] for _ in range(2000)])
-    assert drawn.mean() == pytest.approx(60, abs=0.5)
-    assert drawn.std() == pytest.approx(np.sqrt(100 * 0.6 * 0.4), rel=0.06)
+    drawn = np.array([call_rates(table, AS_COUNTED, rng).dense() for _ in range(2000)])
+    mean = call_rates(table, AS_COUNTED).dense()
+    np.testing.assert_allclose(drawn[:, [0, 2, 3]].mean(axis=0), mean[[0, 2, 3]], atol=0.006)
+    # A Dirichlet variable's standard deviation, of 100 reads and of 10,000.
+    assert drawn[:, 0, 0].std() == pytest.approx(np.sqrt(0.6 * 0.4 / 101), rel=0.06)
+    assert drawn[:, 0, 1].std() == pytest.approx(np.sqrt(0.3 * 0.7 / 101), rel=0.06)
+    assert drawn[:, 2, 2].std() == pytest.approx(np.sqrt(0.5 * 0.5 / 10_001), rel=0.06)
+    assert drawn[:, 3, 0].std() == pytest.approx(np.sqrt(0.4 * 0.6 / 101), rel=0.06)
+
+
+def test_with_few_classes_the_measured_rates_count_for_more_than_what_they_have_in_common() -> None:
+    rows = [[240, 30, 0, 30], [60, 210, 0, 30], [15, 15, 255, 15]]
+    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    np.testing.assert_allclose(rates, np.array(rows) / 300, atol=0.02)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.prediction.profile.called import TREE, call, flat, place
 
 from metagene_classifier.prediction.call import Call
 from metagene_classifier.prediction.calling import REASONS
 from metagene_classifier.prediction.profile.estimate import SAY_NOTHING
 from metagene_classifier.prediction.profile.lengths import equal_bins, fine_bins
 from metagene_classifier.prediction.profile.tally import SampleTally
-from tests.prediction.profile.called import TREE, call, flat, place
 
 
 def test_what_is_counted() -> None:
@@ -132,7 +132,7 @@ def test_a_long_read_is_counted_within_a_hundredth_of_its_length(length: int) ->
 
     begin = FINE_EDGES[fine_bins(np.array([length]))[0]]
     assert begin <= length
-    assert length < 512 * 2**15 - 200_000 and length - begin <= length * 0.0115 or length > 16_000_000
+    assert (length < 512 * 2**15 - 200_000 and length - begin <= length * 0.0115) or length > 16_000_000
 
 
 def test_reasons_that_say_nothing_of_the_organism_are_reasons() -> None:

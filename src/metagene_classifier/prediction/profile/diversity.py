@@ -48,4 +48,6 @@ def diversity(reads: npt.NDArray[np.float64]) -> Diversity:
 
     if not reads.sum() > 0:
         return Diversity(None, None, 0)
-    return Diversity(max(0.0, float(shannon(reads, base=np.e))), max(0.0, float(simpson(reads))), int(sobs(np.floor(reads + 0.5))))
+    return Diversity(
+        max(0.0, float(shannon(reads, base=np.e))), max(0.0, float(simpson(reads))), int(sobs(np.floor(reads + 0.5)))
+    )

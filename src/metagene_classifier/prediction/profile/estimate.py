@@ -3,7 +3,8 @@
 Where the model knows its confusions, the shares of the classes are those under which the calls are likeliest
 (:mod:`.mixture`), so that what is systematically called something else is counted where it belongs; organisms that the
 model has never seen have a share of their own where it was measured what reads of left-out taxa are called. Otherwise
-shares are those of the called reads. Intervals are by the bootstrap: calls and confusions are both drawn again.
+shares are those of the called reads. Intervals are by resampling: the calls are drawn again (bootstrap), and so are the
+rates of calls, from what the counted confusions leave possible.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from metagene_classifier.prediction.profile.diversity import Diversity, diversit
 from metagene_classifier.prediction.profile.genome_lengths import lengths_of_taxa
 from metagene_classifier.prediction.profile.mixture import Mixture, fit_mixture
 from metagene_classifier.prediction.profile.rates import CallRates, call_rates, fit_concentrations
-from metagene_classifier.prediction.profile.resampling import drawn_again, redrawn_confusion
 from metagene_classifier.prediction.profile.tally import SampleTally
 
 __all__ = ["Profile", "ProfileRow", "estimate_profile"]
@@ -180,7 +180,7 @@ def _by_counts(tally: SampleTally, bootstraps: int, seed: int) -> _Shares:
     if not called:
         return _Shares(np.zeros((1, len(direct))), None)
     rng = np.random.default_rng(seed)
-    counts = [direct, *(drawn_again(direct, rng) for _ in range(bootstraps))]
+    counts = [direct, *(_drawn_again(direct, rng) for _ in range(bootstraps))]
     return _Shares(np.stack(counts) / called, None)
 
 
@@ -191,22 +191,22 @@ def _by_mixture(
     concentrations = fit_concentrations(confusion)
     classes = confusion.classes
 
-    def fit(counted: Confusion, observed: Int64s, start: Floats | None) -> tuple[CallRates, Mixture]:
-        rates = call_rates(counted, concentrations)
-        rates = rates if default_cut_offs else rates.given_called()
-        return rates, fit_mixture(rates, observed, start)
+    def rates_now(rng: np.random.Generator | None) -> CallRates:
+        rates = call_rates(confusion, concentrations, rng)
+        return rates if default_cut_offs else rates.given_called()
 
     observed = tally.observed[:classes]
     if default_cut_offs:
         judged = tally.unclassified - sum(tally.reasons[reason] for reason in SAY_NOTHING)
         observed = np.append(observed, judged)
-    rates, mixture = fit(confusion, observed, None)
+    rates = rates_now(None)
+    mixture = fit_mixture(rates, observed)
     if not mixture.reads:
         return _Shares(np.zeros((1, len(tree))), None)
     fits = [mixture.shares]
     rng = np.random.default_rng(seed)
     for _ in range(bootstraps):
-        _, again = fit(redrawn_confusion(confusion, rng), drawn_again(observed, rng), mixture.shares)
+        again = fit_mixture(rates_now(rng), _drawn_again(observed, rng), mixture.shares)
         fits.append(again.shares if again.reads else mixture.shares)
     of_taxa = np.zeros((len(fits), len(tree)))
     for row, shares in zip(of_taxa, fits, strict=True):
@@ -214,6 +214,14 @@ def _by_mixture(
     unknown = float(mixture.shares[classes]) if rates.has_unknown else None
     warnings = tuple(_doubts(tally, observed, mixture, unknown, default_cut_offs))
     return _Shares(of_taxa, unknown, warnings)
+
+
+def _drawn_again(counts: Int64s, rng: np.random.Generator) -> Int64s:
+    """As many reads, drawn with replacement from those that were counted."""
+    there = np.flatnonzero(counts)
+    drawn = np.zeros_like(counts)
+    drawn[there] = rng.multinomial(int(counts.sum()), counts[there] / counts.sum())
+    return drawn
 
 
 def _doubts(

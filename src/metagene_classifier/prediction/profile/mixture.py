@@ -20,9 +20,9 @@ __all__ = ["Mixture", "fit_mixture"]
 
 Floats = npt.NDArray[np.float64]
 
-LOG_LIKELIHOOD_LEFT = 0.01
+LOG_LIKELIHOOD_LEFT = 0.001
 """The fit ends when the log-likelihood of the sample is known to be no farther than this from its maximum: a
-hundredth of what would matter to any test or interval."""
+thousandth, where intervals and tests go by ones and twos."""
 _PRECISION = 1e-10  # of one read; large samples cannot be held to more in float64
 MOST_STEPS = 5000
 READS_AT_LEAST = 1e-3

@@ -185,7 +185,7 @@ def call_rates(
     classes = counts.classes
     shared = counts.destination_of_all
     outcomes = counts.outcomes + concentrations.outcome * counts.outcome_of_all
-    right, wrong, unclassified = _of_one(_drawn(outcomes, rng)).T
+    right, wrong, unclassified = _shares(outcomes, rng).T
     if classes == 1:  # there is nothing else to be called
         right, wrong = right + wrong, np.zeros(1)
     rows, cells = counts.rows, counts.wrong_cells
@@ -195,7 +195,7 @@ def call_rates(
     if counts.unknown is not None:
         *called_there, missed = counts.unknown
         outcome = np.array([sum(called_there) + _COLUMN_READS, missed + _COLUMN_READS])
-        there, not_there = _of_one(_drawn(outcome[None], rng))[0]
+        there, not_there = _shares(outcome[None], rng)[0]
         places = np.flatnonzero(called_there)
         rows = np.append(rows, np.full(len(places), classes))
         counts_there = np.array(called_there, np.float64)[places]
@@ -246,7 +246,11 @@ def _drawn(shapes: Floats, rng: np.random.Generator | None) -> Floats:
     return shapes if rng is None else rng.standard_gamma(shapes)
 
 
-def _of_one(values: Floats) -> Floats:
+def _shares(shapes: Floats, rng: np.random.Generator | None) -> Floats:
+    """Dirichlet variables in rows."""
+    values = _drawn(shapes, rng)
+    # Variables of next to no weight may all be 0.
+    values = np.where(values.sum(axis=1, keepdims=True) > 0, values, shapes)
     shares: Floats = values / values.sum(axis=1, keepdims=True)
     return shares
 
