@@ -26,6 +26,7 @@ from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.prediction.profile.estimate import estimate_profile
 from metagene_classifier.prediction.profile.tally import SampleTally
 from metagene_classifier.reads.labels import ClassLabel, Labels
+from metagene_classifier.reads.taxonomy import TaxonNode, Taxonomy
 
 SISTERS = 4
 # Classes, validation reads a class, reads of the sample.
@@ -54,6 +55,17 @@ def called(truth: npt.NDArray[np.int64], right: npt.NDArray[np.float64], rng: np
     return np.where(fate > 1 - 3 * left, classes, found)
 
 
+def tree_of(classes: int) -> ClassTree:
+    """Species in genera."""
+    nodes = {1: TaxonNode(1, 1, "no rank", "root")}
+    for one in range(classes):
+        genus = 10**6 + one // SISTERS
+        nodes[genus] = TaxonNode(genus, 1, "genus", f"genus {genus}")
+        nodes[2 + one] = TaxonNode(2 + one, genus, "species", f"species {one}")
+    labels = Labels(tuple(ClassLabel(str(one), f"species {one}", 2 + one) for one in range(classes)))
+    return ClassTree.of(labels, Taxonomy(nodes))
+
+
 def measured(classes: int, validation_reads: int, reads: int, bootstraps: int) -> dict[str, Any]:
     """One sample's profile."""
     rng = np.random.default_rng(0)
@@ -67,10 +79,10 @@ def measured(classes: int, validation_reads: int, reads: int, bootstraps: int) -
     drawn = min(reads, DRAWN_AT_ONCE)
     calls = called(rng.choice(classes, drawn, p=shares), right, rng)
     counts = np.bincount(calls, minlength=classes + 1) * (reads // drawn)
-    tree = ClassTree.of(Labels(tuple(ClassLabel(str(one), f"class {one}") for one in range(classes))))
+    tree = tree_of(classes)
     tally = SampleTally(tree)
     tally.observed[:] = counts
-    tally.direct[1:], tally.direct[0] = counts[:-1], counts[-1]
+    tally.direct[tree.taxon_of_class], tally.direct[0] = counts[:-1], counts[-1]
     tally.reads = int(counts.sum())
     estimate_profile("", tally, tree, confusion, bootstraps=0)  # what is imported takes its time once
     began = time.process_time()
@@ -78,7 +90,7 @@ def measured(classes: int, validation_reads: int, reads: int, bootstraps: int) -
     once = time.process_time() - began
     began = time.process_time()
     profile = estimate_profile("", tally, tree, confusion, bootstraps=bootstraps)
-    rows = {row.taxon - 1: row for row in profile.rows}
+    rows = {int(row.name.split()[1]): row for row in profile.rows if row.rank == "species"}
     estimated = np.array([rows[one].abundance if one in rows else 0.0 for one in range(classes)])
     held = [
         one in rows and (rows[one].low or 0) <= shares[one] <= (rows[one].high or 0)

@@ -235,6 +235,22 @@ def test_another_classifier_stands_beside_the_model(evaluate, world, taxonomy, t
     assert "Kraken 2" in (out / "report.html").read_text()
 
 
+def test_the_models_own_calls_as_another_classifiers_earn_the_same(trained, world, mgc, evaluate, taxonomy, tmp_path):
+    options = ("--confidence", 0.8, "--taxonomy", taxonomy)
+    own = tmp_path / "own.kraken"
+    done = mgc("predict", "--ckpt", trained, "--input", world.test, "--output", own, *options)
+    assert done.code == 0, done.err
+    _, metrics, _ = evaluate(*options, "--compare", own)
+    (other,) = metrics["compared"]
+    assert other["missing"] == other["extra"] == 0
+    named = ("correct", "vague", "wrong", "unclassified", "f1")
+    assert {name: other["open"][name] for name in named} == {name: metrics["open"][name] for name in named}
+    for theirs, ours in zip(other["ranks"], metrics["ranks"], strict=True):
+        assert {k: v for k, v in theirs.items() if not k.startswith("estimated_")} == {
+            k: v for k, v in ours.items() if not k.startswith("estimated_")
+        }
+
+
 def labelled(path: Path, reads: list[tuple[int, str, str]], quality: str | None = None) -> Path:
     """Of class, name and bases; FASTQ with one quality for all bases, or FASTA."""
     with open(path, "w") as out:
@@ -397,9 +413,9 @@ def test_options_that_cannot_work_are_refused_in_a_line(trained, world, mgc, tmp
         assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_left_out_taxa_are_told_apart_or_why_not(evaluate, mgc, trained, world, tmp_path):
+def test_taxa_are_left_out_when_asked_for(evaluate, mgc, trained, tmp_path):
     """The figures themselves are tested where they are made."""
-    _, metrics, out = evaluate("--open-set", name="open")
+    _, metrics, _ = evaluate("--open-set", name="open")
     scores = metrics["open_set"]
     assert {"probability", "energy"} <= set(scores)
     for one in scores.values():

@@ -32,6 +32,9 @@ def test_a_pair_has_the_class_of_its_mates_and_is_never_parted(tmp_path):
     assert [len(block) for block in blocks] == [2] * 5
     assert [read.id for block in blocks for read in block][:4] == ["p0/1", "p0/2", "p1/1", "p1/2"]
     assert units.truth(2).tolist() == [0, 1] and units.truth(3).tolist() == [0, 1, 0]
+    again = [(read.id, number) for read, number in units.reads()]
+    assert again == [(f"p{number}/{mate}", number % 2) for number in range(5) for mate in (1, 2)]
+    assert units.report.labelled == 5  # a second look counts nothing twice
 
 
 def test_mates_of_two_classes_are_refused_with_the_record(tmp_path):

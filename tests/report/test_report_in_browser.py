@@ -7,7 +7,7 @@ from tests.browser import opened
 from metagene_classifier.metrics.classification import metrics_of_calls
 from metagene_classifier.report.evaluation import write_evaluation
 
-HOSTILE = "</script><img src=http://127.0.0.1/x onerror=alert(1)>"
+HOSTILE = "</script><img src=http://127.0.0.1/x onerror=alert(1)>" + 150 * "A"
 LABELS = ["Escherichia coli", "Salmonella enterica", HOSTILE]
 
 

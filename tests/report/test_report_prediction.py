@@ -59,6 +59,8 @@ def test_figures_of_one_sample_are_shown(tmp_path, tree):
     assert "Bases 15,000" in texts
     assert "Classes found 2 of 2" in texts
     assert "not sure enough 5 5.00%" in texts
+    assert "called above species" in page.texts, "as the five of the family are"
+    assert "root" not in page.texts
     row = texts[texts.index("Enterobacteriaceae family 543") :].split()
     assert row[3:5] == ["95", "5"], "reads of the clade, and of the family itself"
 

@@ -165,6 +165,8 @@ def command(
         taxonomy=None,
         tell=say,
     )
+    if not caller.calibrator.calibrated:
+        say(f"{model.folder} is not calibrated: its confidence is the plain softmax, and it refuses nothing by itself")
     units = LabelledUnits(files, pairs, caller.labels, label_source(dataset), strict=not skip_unknown)
     evaluation = evaluate_model(
         scorer,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metagene_classifier.calling.tree import ClassTree
 from metagene_classifier.metrics.classification import ClassificationMetrics
 from metagene_classifier.report.cautions import NOT_CALIBRATED, evaluation_cautions, unclassified_caution
+from metagene_classifier.report.confidence_sections import confidence_section, open_set_section
 from metagene_classifier.report.confusion_plot import confusion_matrix_figure
 from metagene_classifier.report.confusion_section import confusion_section
 from metagene_classifier.report.drawing import save_png, svg_text
@@ -18,10 +19,8 @@ from metagene_classifier.report.evaluation_sections import (
     calls_section,
     classes_section,
     compared_section,
-    confidence_section,
     groups_section,
     metric_tiles,
-    open_set_section,
     ranks_section,
 )
 from metagene_classifier.report.page import Figure, Section, Tile, write_page

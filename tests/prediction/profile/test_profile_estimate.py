@@ -241,6 +241,14 @@ def test_calls_that_do_not_fit_the_confusions_are_told() -> None:
     assert fits.warnings == ()
 
 
+def test_few_validation_reads_are_told_where_the_sample_rests_on_them() -> None:
+    table = confusion([[900, 0, 100], [0, 6, 0]])
+    rests = estimate_profile("s", tally_of(flat(2), [0, 500]), flat(2), table, bootstraps=0)
+    assert any("rest on about 6 validation reads" in line for line in rests.warnings)
+    does_not = estimate_profile("s", tally_of(flat(2), [900, 0], unclassified=100), flat(2), table, bootstraps=0)
+    assert does_not.warnings == ()
+
+
 def test_confusions_of_another_model_are_refused() -> None:
     with pytest.raises(ModelFolderError, match="of 2 classes and the model has 3"):
         estimate_profile("s", tally_of(flat(3), [1, 1, 1]), flat(3), confusion([[9, 1, 0], [0, 10, 0]]))

@@ -9,17 +9,33 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.prediction.profile.called import confusion
 
+from metagene_classifier.calling.confusion import Confusion
 from metagene_classifier.prediction.profile.mixture import fit_mixture
-from metagene_classifier.prediction.profile.rates import Concentrations, call_rates, fit_concentrations
+from metagene_classifier.prediction.profile.rates import (
+    CallRates,
+    Concentrations,
+    call_rates,
+    fit_concentrations,
+)
 
 AS_COUNTED = Concentrations(1e-6, 1e-6)
 """No smoothing to speak of: rates are the counts' own."""
 
 
+def rates_of(
+    table: Confusion,
+    concentrations: Concentrations | None = None,
+    rng: np.random.Generator | None = None,
+    groups: np.ndarray | None = None,
+) -> CallRates:
+    alone = np.arange(table.classes) if groups is None else groups
+    return call_rates(table, alone, concentrations or fit_concentrations(table, alone), rng)
+
+
 def shares_of(
     rows: list[list[int]], observed: list[int], *, has_unknown: bool = False, called_only: bool = False
 ) -> list[float]:
-    rates = call_rates(confusion(rows, has_unknown=has_unknown), AS_COUNTED)
+    rates = rates_of(confusion(rows, has_unknown=has_unknown), AS_COUNTED)
     mixture = fit_mixture(rates.given_called() if called_only else rates, np.array(observed))
     assert mixture.converged
     return [round(float(share), 3) for share in mixture.shares]
@@ -76,7 +92,7 @@ counts = st.integers(0, 10_000)
 def test_without_confusions_shares_are_those_of_the_reads(observed: list[int]) -> None:
     classes = len(observed)
     table = confusion([[50 * (row == column) for column in range(classes + 1)] for row in range(classes)])
-    mixture = fit_mixture(call_rates(table, fit_concentrations(table)), np.array([*observed, 0]))
+    mixture = fit_mixture(rates_of(table), np.array([*observed, 0]))
     np.testing.assert_allclose(mixture.shares, np.array(observed) / sum(observed), atol=1e-6)
 
 
@@ -96,7 +112,7 @@ def test_for_any_confusions_shares_are_shares_and_the_likeliest(
 ) -> None:
     rows, observed, has_unknown = case
     table = confusion(rows[: None if has_unknown else -1].tolist(), has_unknown=has_unknown)
-    rates = call_rates(table, fit_concentrations(table))
+    rates = rates_of(table, groups=np.arange(table.classes) // 2)
     dense = rates.dense()
     assert (dense >= -1e-12).all()
     np.testing.assert_allclose(dense.sum(axis=1), 1)
@@ -117,31 +133,33 @@ def test_few_reads_of_a_class_are_helped_out_by_all_the_others() -> None:
     # Nine classes of ten are called right nine times of ten; of the last there is one read, called wrongly by chance.
     rows = [[90 * (row == column) for column in range(10)] + [10] for row in range(9)]
     rows.append([1] + [0] * 10)
-    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    rates = rates_of(confusion(rows)).dense()
     assert rates[9, 9] > 0.7  # and not 0
     assert 0.87 < rates[0, 0] < 0.93
 
 
 def test_classes_that_differ_stay_as_they_were_measured() -> None:
     rows = [[1000, 0, 0], [500, 500, 0]]
-    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    rates = rates_of(confusion(rows)).dense()
     np.testing.assert_allclose(rates, [[1, 0, 0], [0.5, 0.5, 0]], atol=0.01)
 
 
 def test_a_class_without_validation_reads_behaves_like_the_others() -> None:
     rows = [[80, 0, 0, 20], [0, 80, 0, 20], [0, 0, 0, 0]]
-    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    rates = rates_of(confusion(rows)).dense()
     np.testing.assert_allclose(rates[2], [0, 0, 0.8, 0.2], atol=1e-9)
 
 
 @settings(deadline=None)
-@given(tables, st.integers(0, 2**32 - 1))
-def test_rates_that_are_drawn_are_rates(case: tuple[np.ndarray, np.ndarray, bool], seed: int) -> None:
+@given(tables, st.integers(0, 2**32 - 1), st.lists(st.integers(0, 3), min_size=5, max_size=5))
+def test_rates_that_are_drawn_are_rates(
+    case: tuple[np.ndarray, np.ndarray, bool], seed: int, grouped: list[int]
+) -> None:
     rows, _, has_unknown = case
     table = confusion(rows[: None if has_unknown else -1].tolist(), has_unknown=has_unknown)
-    concentrations = fit_concentrations(table)
-    drawn = call_rates(table, concentrations, np.random.default_rng(seed)).dense()
-    assert drawn.shape == call_rates(table, concentrations).dense().shape
+    groups = np.array(grouped[: table.classes])
+    drawn = rates_of(table, rng=np.random.default_rng(seed), groups=groups).dense()
+    assert drawn.shape == rates_of(table, groups=groups).dense().shape
     assert (drawn >= -1e-12).all()
     np.testing.assert_allclose(drawn.sum(axis=1), 1)
 
@@ -149,8 +167,8 @@ def test_rates_that_are_drawn_are_rates(case: tuple[np.ndarray, np.ndarray, bool
 def test_rates_that_are_drawn_vary_as_the_counts_allow() -> None:
     table = confusion([[60, 30, 5, 5], [0, 0, 0, 0], [0, 0, 5000, 5000], [40, 20, 10, 30]], has_unknown=True)
     rng = np.random.default_rng(0)
-    drawn = np.array([call_rates(table, AS_COUNTED, rng).dense() for _ in range(2000)])
-    mean = call_rates(table, AS_COUNTED).dense()
+    drawn = np.array([rates_of(table, AS_COUNTED, rng).dense() for _ in range(2000)])
+    mean = rates_of(table, AS_COUNTED).dense()
     np.testing.assert_allclose(drawn[:, [0, 2, 3]].mean(axis=0), mean[[0, 2, 3]], atol=0.006)
     # A Dirichlet variable's standard deviation, of 100 reads and of 10,000.
     assert drawn[:, 0, 0].std() == pytest.approx(np.sqrt(0.6 * 0.4 / 101), rel=0.06)
@@ -161,5 +179,17 @@ def test_rates_that_are_drawn_vary_as_the_counts_allow() -> None:
 
 def test_with_few_classes_the_measured_rates_count_for_more_than_what_they_have_in_common() -> None:
     rows = [[240, 30, 0, 30], [60, 210, 0, 30], [15, 15, 255, 15]]
-    rates = call_rates(confusion(rows), fit_concentrations(confusion(rows))).dense()
+    rates = rates_of(confusion(rows)).dense()
     np.testing.assert_allclose(rates, np.array(rows) / 300, atol=0.02)
+
+
+def test_what_a_class_was_never_seen_called_goes_to_its_sisters_where_others_do_so() -> None:
+    # Pairs of sisters; of the first three a fifth is called the sister. Of the last there is one read, called right.
+    rows = [[80 * (row == column) + 20 * (row ^ 1 == column) for column in range(8)] + [0] for row in range(6)]
+    rows += [[0] * 6 + [1, 0, 0], [0] * 9]
+    pairs = np.arange(8) // 2
+    rates = rates_of(confusion(rows), groups=pairs).dense()
+    assert rates[6, 7] > 0.1 > 0.02 > rates[6, :6].sum()
+    np.testing.assert_allclose(rates[7], rates[6][[0, 1, 2, 3, 4, 5, 7, 6, 8]], atol=0.03)
+    alone = rates_of(confusion(rows)).dense()
+    assert alone[6, 7] < 0.05 < alone[6, :6].sum()

@@ -35,6 +35,8 @@ INTERVAL = (2.5, 97.5)
 MISFIT = 0.05
 """Share of calls that must be made otherwise than the model's confusions allow, before a profile says so."""
 MANY_UNKNOWN = 0.1
+FEW_VALIDATION_READS = 50
+"""Of a class on average, over the sample; below, a profile says that its intervals are too narrow."""
 SAY_NOTHING = ("no bases", "too short", "low complexity")
 """Reasons for being unclassified that say nothing of the organism."""
 
@@ -188,11 +190,13 @@ def _by_mixture(
     tally: SampleTally, tree: ClassTree, confusion: Confusion, bootstraps: int, seed: int, default_cut_offs: bool
 ) -> _Shares:
     """Shares under which the calls are likeliest."""
-    concentrations = fit_concentrations(confusion)
+    genera = tree.at_rank("genus")[tree.taxon_of_class]
+    _, groups = np.unique(np.where(genera < 0, -1 - np.arange(len(genera)), genera), return_inverse=True)
+    concentrations = fit_concentrations(confusion, groups)
     classes = confusion.classes
 
     def rates_now(rng: np.random.Generator | None) -> CallRates:
-        rates = call_rates(confusion, concentrations, rng)
+        rates = call_rates(confusion, groups, concentrations, rng)
         return rates if default_cut_offs else rates.given_called()
 
     observed = tally.observed[:classes]
@@ -212,7 +216,10 @@ def _by_mixture(
     for row, shares in zip(of_taxa, fits, strict=True):
         np.add.at(row, tree.taxon_of_class, shares[:classes])
     unknown = float(mixture.shares[classes]) if rates.has_unknown else None
-    warnings = tuple(_doubts(tally, observed, mixture, unknown, default_cut_offs))
+    validated = np.asarray(confusion.counts.sum(axis=1)).ravel()[:classes]
+    known = mixture.shares[:classes]
+    support = float(known @ validated / known.sum()) if known.sum() > 0 else float(validated.mean())
+    warnings = tuple(_doubts(tally, observed, mixture, unknown, support, default_cut_offs))
     return _Shares(of_taxa, unknown, warnings)
 
 
@@ -225,9 +232,19 @@ def _drawn_again(counts: Int64s, rng: np.random.Generator) -> Int64s:
 
 
 def _doubts(
-    tally: SampleTally, observed: Int64s, mixture: Mixture, unknown: float | None, default_cut_offs: bool
+    tally: SampleTally,
+    observed: Int64s,
+    mixture: Mixture,
+    unknown: float | None,
+    support: float,
+    default_cut_offs: bool,
 ) -> Iterator[str]:
-    """Why the corrected abundances may be worse than they look."""
+    """Why the corrected abundances may be worse than they look; ``support`` is validation reads of a class."""
+    if support < FEW_VALIDATION_READS:
+        yield (
+            f"the confusions rest on about {support:.0f} validation reads of each class: abundances are rough, and "
+            "their intervals too narrow; train with more validation reads (calling.calibration_reads) for better ones"
+        )
     if not default_cut_offs:
         yield (
             "the confusions were measured at the model's own cut-offs, and these calls were made at others: abundances "

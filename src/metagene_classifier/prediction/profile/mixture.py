@@ -24,6 +24,7 @@ LOG_LIKELIHOOD_LEFT = 0.001
 """The fit ends when the log-likelihood of the sample is known to be no farther than this from its maximum: a
 thousandth, where intervals and tests go by ones and twos."""
 _PRECISION = 1e-10  # of one read; large samples cannot be held to more in float64
+POSSIBLE = 1e-12  # below it a rate is what rounding left of 0
 MOST_STEPS = 5000
 READS_AT_LEAST = 1e-3
 """A class whose share is of less than a thousandth of a read has none."""
@@ -56,7 +57,7 @@ def fit_mixture(rates: CallRates, observed: npt.NDArray[np.int64], start: Floats
     """
     there = np.flatnonzero(observed)
     part = rates.columns(there)
-    possible = np.asarray(part.sparse.max(axis=0).toarray()).ravel() + part.scale.max(initial=0) * part.shared > 0
+    possible = part.turned().of_values(np.ones(rates.rows)) > POSSIBLE
     if not possible.all():
         there = there[possible]
         part = rates.columns(there)
@@ -87,23 +88,20 @@ class _Steps:
     """EM steps for one sample."""
 
     def __init__(self, rates: CallRates, observed: Floats) -> None:
-        self._sparse = rates.sparse
-        self._turned = rates.sparse.T.tocsr()
-        self._scale = rates.scale
-        self._shared = rates.shared
+        self._rates = rates
+        self._turned = rates.turned()
         self._observed = observed
         self.taken = 0
 
     def expected(self, shares: Floats) -> Floats:
         """How often each call is made; ``(columns,)``."""
-        found: Floats = self._turned @ shares + self._shared * (self._scale @ shares)
-        return np.maximum(found, np.finfo(float).tiny)
+        return np.maximum(self._turned.of_values(shares), np.finfo(float).tiny)
 
     def step(self, shares: Floats) -> tuple[Floats, Floats]:
         """The next shares, and what each was multiplied by."""
         self.taken += 1
         ratio = self._observed / self.expected(shares)
-        growth: Floats = self._sparse @ ratio + self._scale * (self._shared @ ratio)
+        growth = self._rates.of_values(ratio)
         following = shares * growth
         return following / following.sum(), growth
 
