@@ -243,7 +243,7 @@ def _doubts(
     if support < FEW_VALIDATION_READS:
         yield (
             f"the confusions rest on about {support:.0f} validation reads of each class: abundances are rough, and "
-            "their intervals too narrow; train with more validation reads (calling.calibration_reads) for better ones"
+            "their intervals may be too narrow; train with more validation reads (calling.calibration_reads) for better ones"
         )
     if not default_cut_offs:
         yield (
