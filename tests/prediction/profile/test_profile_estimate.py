@@ -230,6 +230,10 @@ def test_at_other_cut_offs_what_is_unclassified_says_nothing() -> None:
     many = tally_of(flat(2), [500, 500], unclassified=5000)
     found = [estimate_profile("s", one, flat(2), table, default_cut_offs=False) for one in (few, many)]
     assert abundances(found[0]) == abundances(found[1]) == {"class 0": 0.5, "class 1": 0.5}
+    # Of the called reads of the first class a fifth is called the second: 0.8 x 0.5 = 0.4.
+    table = confusion([[40_000, 10_000, 50_000], [0, 90_000, 10_000]])
+    profile = estimate_profile("s", tally_of(flat(2), [4000, 6000]), flat(2), table, default_cut_offs=False)
+    assert by_name(profile)["class 0"].abundance == pytest.approx(0.5, abs=0.005)
 
 
 def test_calls_that_do_not_fit_the_confusions_are_told() -> None:

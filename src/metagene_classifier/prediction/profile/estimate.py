@@ -36,7 +36,7 @@ MISFIT = 0.05
 """Share of calls that must be made otherwise than the model's confusions allow, before a profile says so."""
 MANY_UNKNOWN = 0.1
 FEW_VALIDATION_READS = 50
-"""Of a class on average, over the sample; below, a profile says that its intervals are too narrow."""
+"""Of a class on average, over the sample; below, a profile says that its intervals may be too narrow."""
 SAY_NOTHING = ("no bases", "too short", "low complexity")
 """Reasons for being unclassified that say nothing of the organism."""
 
@@ -243,7 +243,7 @@ def _doubts(
     if support < FEW_VALIDATION_READS:
         yield (
             f"the confusions rest on about {support:.0f} validation reads of each class: abundances are rough, and "
-            "their intervals may be too narrow; train with more validation reads (calling.calibration_reads) for better ones"
+            "their intervals may be too narrow; more validation reads (calling.calibration_reads) make better ones"
         )
     if not default_cut_offs:
         yield (
