@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metagene_classifier.errors import MgcError
-from metagene_classifier.model.description import DESCRIPTION_FILE
+from metagene_classifier.model.description import DESCRIPTION_FILE, SCHEMA_VERSION
 from metagene_classifier.model.encoder import EncoderSource, load_encoder
 from metagene_classifier.model.quiet import quiet_transformers
 from metagene_classifier.model.saved import load_model
@@ -80,9 +80,9 @@ def test_a_description_with_a_value_that_cannot_be_is_refused_by_key(model):
 
 
 def test_a_model_of_a_later_version_asks_for_an_upgrade(model):
-    edit_description(model, schema_version=3, something_new={"that": "this version does not know"})
+    edit_description(model, schema_version=SCHEMA_VERSION + 1, something_new={"that": "this version does not know"})
     message = refusal(model)
-    assert "later version (schema 3, this one reads up to 2)" in message
+    assert f"later version (schema {SCHEMA_VERSION + 1}, this one reads up to {SCHEMA_VERSION})" in message
     assert "upgrade" in message
 
 
