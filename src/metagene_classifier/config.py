@@ -320,7 +320,7 @@ class CallingConfig(Section):
     min_tokens: int = Field(8, ge=0)
     """A read of fewer tokens is unclassified."""
     min_complexity: Share = 0.55
-    """A read of less (repeats of up to seven bases) is unclassified; 0 calls every read. See ``calling/screening.py``."""
+    """A read of less, such as a repeat of up to seven bases, is unclassified; 0 calls every read."""
     strand: Literal["single", "average"] = "single"
     """``average`` scores both strands of a read and averages, for twice the work."""
 
