@@ -265,11 +265,10 @@ def test_a_cut_off_that_adds_nothing_is_not_kept():
     assert choice.refusal.cutoff is None
 
 
-def test_the_distance_through_the_model_is_that_of_its_embeddings():
-    from metagene_classifier.model.centroids import run_with_distance
+def test_the_embedding_comes_with_the_scores():
+    from metagene_classifier.model.centroids import run_with_embedding
 
-    values, _, truth = clouds(3, 30, seed=3)
-    centroids = centroids_of(Axes.of(values, 0, to_length_1=True), values, truth)
+    values, _, _ = clouds(3, 30, seed=3)
 
     class Classifier:
         def embed(self, batch: torch.Tensor) -> torch.Tensor:
@@ -281,7 +280,6 @@ def test_the_distance_through_the_model_is_that_of_its_embeddings():
     class Batch:
         keys = None
 
-    found = run_with_distance(Classifier(), centroids, torch.device("cpu"))(Batch())
-    assert found.shape == (30, 4)
+    found = run_with_embedding(Classifier())(Batch())
     np.testing.assert_array_equal(found[:, :3].numpy(), values[:, :3])
-    np.testing.assert_allclose(found[:, 3].numpy(), centroids.distances(values), rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 3:].numpy(), values)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from metagene_classifier.batching.framing import Framing, framing_for
 from metagene_classifier.errors import TokenizerError
 from metagene_classifier.model.out_of_memory import TokenBudget
 from metagene_classifier.prediction.preparing import Preparer
-from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.scorer import Beyond, Scorer
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.read import Read
 
@@ -129,16 +130,25 @@ def test_windows_lie_where_their_tokens_are(tokenizer, sequences, long_reads):
             assert own[-1, 1] == len(sequence) or long_reads == "truncate"
 
 
-def test_a_value_beside_the_classes_is_averaged_as_they_are(tokenizer):
-    def with_extra(batch):
-        return torch.stack([batch.lengths.float(), 2 * batch.lengths.float()], dim=1)
+@pytest.mark.parametrize("strand", ["single", "average"])
+def test_what_lies_beside_the_classes_is_averaged_before_it_becomes_a_number(
+    tokenizer, strand
+):
+    def with_more(batch):
+        return torch.cat([lengths_of(batch), batch.ids[:, :2].float() / batch.lengths[:, None]], dim=1)
 
-    plain = block_of(scorer_of(tokenizer, run=lengths_of), ["ACGT" * 200, "", "ACG"])
-    more = block_of(replace(scorer_of(tokenizer, run=with_extra), extra=True), ["ACGT" * 200, "", "ACG"])
+    def more_of(batch):
+        return with_more(batch)[:, 1:]
+
+    sequences = ["ACGT" * 200, "", "ACG", "GATTACA" * 3]
+    plain = block_of(scorer_of(tokenizer, strand, run=lengths_of), sequences)
+    beside = block_of(replace(scorer_of(tokenizer, strand, run=more_of), width=2), sequences)
+    beyond = Beyond(2, lambda values: (values.astype(np.float64) ** 2).sum(axis=1))
+    both = block_of(replace(scorer_of(tokenizer, strand, run=with_more), beyond=beyond), sequences)
     assert plain.extra is None and plain.window_extra is None
-    np.testing.assert_array_equal(more.values, plain.values)
-    np.testing.assert_array_equal(more.extra, 2 * plain.values[:, 0])
-    np.testing.assert_array_equal(more.window_extra, 2 * plain.window_values[:, 0])
+    np.testing.assert_array_equal(both.values, plain.values)
+    np.testing.assert_array_equal(both.extra, (beside.values.astype(np.float64) ** 2).sum(axis=1))
+    np.testing.assert_array_equal(both.window_extra, (beside.window_values.astype(np.float64) ** 2).sum(axis=1))
 
 
 def test_windows_of_tokens_that_are_no_bases_lie_in_proportion():

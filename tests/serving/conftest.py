@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from tests.browser import browser
 from tests.model.conftest import load, run_of
 
+from metagene_classifier.model.description import CallingFacts
 from metagene_classifier.prediction.calling import Caller, caller_of
 from metagene_classifier.prediction.opening import ScorerRecipe
 from metagene_classifier.prediction.scorer import Scorer
@@ -33,6 +35,8 @@ class Opened:
 
     scorer: Scorer
     caller: Caller
+    calls_as: Callable[..., Caller]
+    screening: CallingFacts
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def model_folder(run_of, tmp_path_factory) -> Path:
 def opened_model(model_folder) -> Opened:
     """The model, with ranks and lineages; any read of 4 tokens is called."""
     model, scorer = ScorerRecipe(model_folder, device="cpu").open(lambda line: None)
-    return Opened(scorer, caller_of(model, taxonomy=TAXONOMY, min_tokens=4))
+    calls = partial(caller_of, model, taxonomy=TAXONOMY, min_tokens=4)
+    return Opened(scorer, calls(), calls, model.description.calling)
 
 
 @pytest.fixture
@@ -83,8 +88,10 @@ def served(opened_model) -> Callable[..., Any]:
         worker = ModelWorker(scorer, max_queued=bounds.max_queued)
         if works:
             worker.start()
-        about = ServedModel("tiny", "tests/encoder", scorer.strand)
-        app = make_app(worker, caller or opened_model.caller, about, bounds, hosts=hosts, stopping=stopping)
+        calls = caller or opened_model.caller
+        screened = {"screening": opened_model.screening, "min_tokens": calls.options.min_tokens}
+        about = ServedModel("tiny", "tests/encoder", scorer.strand, **screened)
+        app = make_app(worker, calls, about, bounds, hosts=hosts, stopping=stopping)
         client = TestClient(app, base_url="http://localhost:8000", raise_server_exceptions=False)
         try:
             yield Served(app, worker, client)

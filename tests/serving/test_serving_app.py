@@ -17,14 +17,13 @@ from metagene_classifier.prediction.formats.csv_calls import CallsCsv
 from metagene_classifier.prediction.formats.registry import FORMATS
 from metagene_classifier.prediction.stream_report import StreamReport
 from metagene_classifier.reads.read import Read
-from metagene_classifier.serving import app as module
 from metagene_classifier.serving.worker import Job
 
 
 def predicted(opened_model, texts, **options):
     """The rows that ``mgc predict`` writes."""
     reads = [Read(f"read{number} of 0", text) for number, text in enumerate(texts)]
-    caller = module._caller_as_asked(opened_model.caller, options.get("confidence"), None, False)
+    caller = opened_model.calls_as(**options)
     blocks = opened_model.scorer.stream(reads, StreamReport())
     text = CallsCsv(None, caller.tree)
     return list(

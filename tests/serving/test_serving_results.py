@@ -52,6 +52,8 @@ def test_results_end(kept):
     second = kept(store)
     assert store.get(first)
     clock.now = 60
+    store.forget_old()
+    assert list(store._results) == [second]
     assert store.get(first) is None
     assert store.get(second)
 

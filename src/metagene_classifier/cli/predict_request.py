@@ -72,7 +72,9 @@ class Request:
         """Whether other reads are refused than the model refuses by itself."""
         given = (self.confidence, self.target_precision, self.min_tokens)
         strand = self.strand or description.calling.strand
-        return self.closed_set or any(one is not None for one in given) or strand != description.calling.strand
+        deeper = self.taxonomy is not None and not description.taxonomy  # calls above the classes, where were none
+        others = self.closed_set or deeper or strand != description.calling.strand
+        return others or any(one is not None for one in given)
 
     @property
     def new_outputs(self) -> dict[str, bool]:
@@ -98,6 +100,13 @@ def check_together(asked: Request, shard: Shard | None) -> None:
         pairs = [
             name for name, there in {"--input2": asked.input2, "--interleaved": asked.interleaved}.items() if there
         ]
+        cut_offs = {
+            "--confidence": asked.confidence,
+            "--target-precision": asked.target_precision,
+            "--min-tokens": asked.min_tokens,
+        }
+        if named := next((name for name, value in cut_offs.items() if value is not None), None):
+            raise ConfigError(f"--per-sample gives every sample its likeliest class: leave {named} out")
         if other + pairs or asked.format_name or len(asked.sources) > 1:
             named = (other + pairs + (["--format"] if asked.format_name else []) or ["all but one --input"])[0]
             raise ConfigError(f"--per-sample makes one CSV of one CSV: leave {named} out")

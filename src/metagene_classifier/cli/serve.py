@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -125,6 +126,8 @@ def command(
     from metagene_classifier.serving.worker import ModelWorker
 
     check_cut_offs(confidence, target_precision, closed_set)
+    if not math.isfinite(keep_minutes) or not math.isfinite(timeout):
+        raise ConfigError("--keep-minutes and --timeout are times: give finite numbers")
     folder = folder_of(ckpt).absolute()
     recipe = ScorerRecipe(
         folder=folder,
@@ -148,6 +151,7 @@ def command(
         taxonomy=taxonomy,
         tell=say,
     )
+    own = caller_of(model)
     tell_calibration(model.description, folder, scorer.strand)
     calibration = model.description.calibration
     limits = Limits(
@@ -168,7 +172,9 @@ def command(
             encoder=model.description.encoder.name,
             strand=scorer.strand,
             confusion=Confusion.load(folder) if calibration is not None and calibration.confusion else None,
-            default_cut_offs=confidence is None and target_precision is None and not closed_set and min_tokens is None,
+            default_cut_offs=caller.options == own.options and bool(model.taxonomy) == caller.tree.has_taxonomy,
+            screening=model.description.calling,
+            min_tokens=min_tokens,
         ),
         limits,
         hosts=(host, *names),

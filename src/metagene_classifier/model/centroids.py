@@ -14,7 +14,7 @@ from metagene_classifier.batching.batch import TokenBatch
 from metagene_classifier.errors import ModelFolderError
 from metagene_classifier.model.classifier import ReadClassifier
 
-__all__ = ["CENTROIDS_FILE", "Centroids", "run_with_distance"]
+__all__ = ["CENTROIDS_FILE", "Centroids", "run_with_embedding"]
 
 CENTROIDS_FILE = "centroids.safetensors"
 """In the folder of a model that refuses reads by their distance."""
@@ -80,25 +80,19 @@ def nearest(projection: torch.Tensor, means: torch.Tensor, embeddings: torch.Ten
     return (torch.cdist(placed, means, compute_mode="donot_use_mm_for_euclid_dist") ** 2).amin(dim=1)
 
 
-def run_with_distance(
-    classifier: ReadClassifier, centroids: Centroids, device: torch.device
-) -> Callable[[TokenBatch], torch.Tensor]:
-    """The classifier as a function of a batch whose last column is the distance to the nearest centroid.
+def run_with_embedding(classifier: ReadClassifier) -> Callable[[TokenBatch], torch.Tensor]:
+    """The classifier, in evaluation mode, as a function of a batch that gives the embedding behind the class scores.
 
-    Args:
-        classifier: in evaluation mode.
-        centroids: of its model.
-        device: of its head.
+    Distances are of whole reads: windows and strands are averaged as embeddings before, as they were when the cut-off
+    was chosen.
 
     Returns:
-        A batch to ``(segments, classes + 1)`` float32.
+        A batch to ``(segments, classes + hidden)`` float32.
     """
-    projection, means = (torch.from_numpy(getattr(centroids, name)).to(device) for name in _NAMES)
 
     def run(batch: TokenBatch) -> torch.Tensor:
         pooled = classifier.embed(batch)
         scores = classifier.classify(pooled, batch.keys)
-        distances = nearest(projection, means, pooled.float().to(device))
-        return torch.cat([scores, distances[:, None].to(scores)], dim=1)
+        return torch.cat([scores, pooled.to(scores)], dim=1)
 
     return run

@@ -366,11 +366,14 @@ def caller_for(
 
 
 def check_cut_offs(confidence: float | None, target_precision: float | None, closed_set: bool) -> None:
-    """Refuse two ways at once to say how sure a call must be.
+    """Refuse two ways at once to say how sure a call must be, and what is no share.
 
     Raises:
-        ConfigError: there are two.
+        ConfigError: there are two, or one is below 0, above 1 or no number.
     """
+    for option, share in (("--confidence", confidence), ("--target-precision", target_precision)):
+        if share is not None and not 0 <= share <= 1:
+            raise ConfigError(f"{option} {share}: give a number from 0 to 1")
     given = {
         "--confidence": confidence is not None,
         "--target-precision": target_precision is not None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metagene_classifier.calling.tree import RANKS, ClassTree
+from metagene_classifier.calling.tree import RANKS, TOP_RANKS, ClassTree
 from metagene_classifier.errors import ConfigError
 from metagene_classifier.metrics.calls import CallCounts, CallFigures
 from metagene_classifier.metrics.ranks import RankFigures
@@ -104,7 +104,7 @@ def place_calls(taxids: Sequence[int], tree: ClassTree, taxonomy: Taxonomy | Non
     """
     place_of = {taxon.taxid: place for place, taxon in enumerate(tree.taxa) if place and taxon.taxid is not None}
     of_classes = set(tree.taxon_of_class.tolist())
-    rank_of = {"domain": "superkingdom"} | {rank: rank for rank in RANKS}
+    rank_of = dict.fromkeys(TOP_RANKS, RANKS[0]) | {rank: rank for rank in RANKS}
     taxa = np.zeros(len(taxids), np.int64)
     taxid_at = {rank: np.full(len(taxids), -1, np.int64) for rank in RANKS}
     unknown = np.zeros(len(taxids), np.bool_)

@@ -164,4 +164,6 @@ def _taxid(path: Path, line: int, text: str) -> int:
     digits = named[1] if named else text
     if not (digits.isascii() and digits.isdecimal()):
         raise DataError(f"{path}, line {line}: {text!r} is no taxid")
+    if len(digits) > 18:
+        raise DataError(f"{path}, line {line}: {digits[:18]}… is too large for a taxid")
     return int(digits)

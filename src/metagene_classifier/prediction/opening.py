@@ -14,7 +14,7 @@ from metagene_classifier.calling.calibrated import Calibrator
 from metagene_classifier.errors import ConfigError, EncoderError, ModelFolderError
 from metagene_classifier.hub import encoder_config_for, is_local, resolve_encoder_folder
 from metagene_classifier.memory.device import device_memory
-from metagene_classifier.model.centroids import Centroids, run_with_distance
+from metagene_classifier.model.centroids import Centroids, run_with_embedding
 from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.description import read_description
 from metagene_classifier.model.devices import choose_device, choose_dtypes
@@ -31,7 +31,7 @@ from metagene_classifier.model.saved import (
     load_model,
 )
 from metagene_classifier.prediction.preparing import LongReads, Preparer, Strand
-from metagene_classifier.prediction.scorer import Scorer
+from metagene_classifier.prediction.scorer import Beyond, Scorer
 from metagene_classifier.prediction.token_budget import budget_for, check_encoder_fits, tokens_asked
 from metagene_classifier.tokenization.choice import check_fits, choose_tokenizer, context_of, vocabulary_of
 from metagene_classifier.tokenization.saved import load_saved_tokenizer
@@ -146,9 +146,10 @@ def scorer_for(
     """
     facts = model.description
     run: Callable[[TokenBatch], torch.Tensor] = model.classifier.embed if embed else model.classifier
-    with_distance = not embed and Calibrator(facts.calibration).needs_embedding
-    if with_distance:
-        run = run_with_distance(model.classifier, Centroids.load(model.folder), model.device)
+    beyond: Beyond | None = None
+    if not embed and Calibrator(facts.calibration).needs_embedding:
+        run = run_with_embedding(model.classifier)
+        beyond = Beyond(facts.encoder.hidden_size, Centroids.load(model.folder).distances)
     return Scorer(
         run=run,
         width=facts.encoder.hidden_size if embed else len(facts.labels),
@@ -167,7 +168,7 @@ def scorer_for(
         long_reads=long_reads or facts.long_reads,
         strand=strand or ("single" if embed else facts.calling.strand),
         complexity=not embed and facts.calling.min_complexity > 0,
-        extra=with_distance,
+        beyond=beyond,
     )
 
 

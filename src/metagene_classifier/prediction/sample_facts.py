@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,15 @@ def input_facts(source: ReadSource) -> Inputs:
         path = Path(name).absolute()
         try:
             status = path.stat()
-            found.append((str(path), status.st_size, status.st_mtime_ns))
+            found.append((_as_text(path), status.st_size, status.st_mtime_ns))
         except OSError:
-            found.append((str(path), -1, -1))
+            found.append((_as_text(path), -1, -1))
     return tuple(found)
+
+
+def _as_text(path: Path) -> str:
+    """A path as JSON can hold it, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def output_sizes(paths: Sequence[Path]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from metagene_classifier.reads.blocks import in_blocks
 from metagene_classifier.reads.read import Read
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 
-__all__ = ["READS_PER_BLOCK", "ScoredBlock", "Scorer"]
+__all__ = ["READS_PER_BLOCK", "Beyond", "ScoredBlock", "Scorer"]
 
 # No micro-batch holds reads of two blocks: so a block has the same scores whoever computes it, beside whichever others.
 READS_PER_BLOCK = 4096
@@ -60,8 +60,21 @@ class ScoredBlock:
     window_tokens: npt.NDArray[np.int64] = field(default_factory=_no_counts)
     window_spans: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     complexity: npt.NDArray[np.float64] | None = None
-    extra: npt.NDArray[np.float32] | None = None
-    window_extra: npt.NDArray[np.float32] | None = None
+    extra: npt.NDArray[np.float64] | None = None
+    window_extra: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Values that a model gives beside those of the classes, and what becomes of them.
+
+    Attributes:
+        width: how many.
+        made: them, of reads or windows, to one number each; ``(some, width)`` to ``(some,)``.
+    """
+
+    width: int
+    made: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Scorer:
     """A model as a function of reads.
 
     Attributes:
-        run: a batch to ``(segments, width)``, or ``(segments, width + 1)`` with ``extra``.
+        run: a batch to ``(segments, width)``, or ``(segments, width + beyond.width)``.
         width: values of a read: classes, or the encoder's hidden size.
         tokenizer: the encoder's.
         framing: how tokens become segments.
@@ -79,7 +92,7 @@ class Scorer:
         long_reads: what happens to reads that do not fit one segment.
         strand: ``average`` scores each read and its reverse complement, and takes the mean.
         complexity: measure how complex reads are.
-        extra: whether ``run`` gives one more value behind the others.
+        beyond: what ``run`` gives behind these values, where it gives more.
     """
 
     run: Callable[[TokenBatch], torch.Tensor]
@@ -92,7 +105,7 @@ class Scorer:
     long_reads: LongReads
     strand: Strand = "single"
     complexity: bool = False
-    extra: bool = False
+    beyond: Beyond | None = None
 
     def stream(self, reads: Iterable[Read], report: StreamReport) -> Iterator[ScoredBlock]:
         """Score reads block by block. When the reads raise, those before are scored and yielded first.
@@ -125,13 +138,14 @@ class Scorer:
         strands = [block.tokens, block.reversed_tokens] if self.strand == "average" else [block.tokens]
         pieces = [[self.framing.segments(tokens) for tokens in strand] for strand in strands]
         segments = [segment for strand in pieces for piece in strand for segment in piece]
-        found = np.zeros((0, self.width + self.extra), np.float32)
+        width = self.width + (self.beyond.width if self.beyond is not None else 0)
+        found = np.zeros((0, width), np.float32)
         if segments:
             found = score_segments(
                 self.run,
                 segments,
                 self.framing,
-                width=self.width + self.extra,
+                width=width,
                 budget=self.budget,
                 layout=self.layout,
                 device=self.device,
@@ -170,13 +184,16 @@ class Scorer:
             window_tokens=lengths[: len(windows)] - (self.framing.max_length - self.framing.capacity),
             window_spans=block.spans,
             complexity=block.complexity,
-            extra=values[:, self.width] if self.extra else None,
-            window_extra=windows[:, self.width] if self.extra else None,
+            extra=self._extra_of(values),
+            window_extra=self._extra_of(windows),
         )
 
     def _of_classes(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         # The same array where it can be: pickled once for reads and windows.
-        return values[:, : self.width] if self.extra else values
+        return values if self.beyond is None else values[:, : self.width].copy()
+
+    def _extra_of(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
+        return None if self.beyond is None else self.beyond.made(values[:, self.width :])
 
 
 def _of_reads(

@@ -82,7 +82,11 @@ class ReadSource:
             DataError: one is missing, or mates are to come from one file.
         """
         for name in self.files:
-            if name != "-" and not Path(name).exists():
+            try:
+                there = name == "-" or Path(name).exists()
+            except OSError as error:  # a name that no file can have
+                raise DataError(f"{name[:60]}…: cannot be read: {error.strerror}") from error
+            if not there:
                 raise DataError(f"{name}: no such file")
         for one, other in ((self.input, self.input2), *self.more):
             if "-" not in (one, other) and other is not None and Path(one).samefile(other):

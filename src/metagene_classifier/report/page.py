@@ -207,7 +207,7 @@ def write_page(
         scripts=[Markup(script) for script in scripts],
         script_hashes=[_digest(script) for script in scripts],
     )
-    with whole_file(path) as handle:
+    with whole_file(path, errors="backslashreplace") as handle:  # names of files may be no text
         handle.write(page)
 
 

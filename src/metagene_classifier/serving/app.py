@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from metagene_classifier import __version__
 from metagene_classifier.calling.confusion import Confusion
 from metagene_classifier.errors import MgcError
+from metagene_classifier.model.description import CallingFacts
 from metagene_classifier.prediction.calling import Caller, CallOptions, check_cut_offs
 from metagene_classifier.prediction.formats.sunburst import SUNBURST_SCRIPT, SUNBURST_STYLE
 from metagene_classifier.serving.answers import (
@@ -41,6 +43,7 @@ _STATIC = Path(__file__).with_name("static")
 _LOOK_EVERY_S = 0.2
 """How soon it is noticed that a client has left, or that the server stops."""
 _FILES_AT_ONCE = 2
+_FORGET_EVERY_S = 30.0
 
 Answer = TypeVar("Answer")
 
@@ -55,6 +58,8 @@ class ServedModel:
         strand: which strands are scored.
         confusion: for profiles, where the model has one.
         default_cut_offs: whether the server refuses reads as they were refused when its confusions were counted.
+        screening: what the model never calls.
+        min_tokens: instead of the model's own number, whatever a request says.
     """
 
     name: str
@@ -62,6 +67,8 @@ class ServedModel:
     strand: str
     confusion: Confusion | None = None
     default_cut_offs: bool = True
+    screening: CallingFacts = field(default_factory=CallingFacts)
+    min_tokens: int | None = None
 
 
 def make_app(
@@ -83,14 +90,25 @@ def make_app(
         hosts: names of this server beside ``localhost`` and addresses.
         stopping: whether the server is about to end, and waiting requests should be sent away.
     """
+    results = ResultStore(limits.max_results, limits.max_kept_bytes, limits.keep_s)
+
+    @asynccontextmanager
+    async def forgetting(app: FastAPI) -> AsyncIterator[None]:
+        """Nobody may ask for a result for a long time; it goes all the same when its time is over."""
+        task = asyncio.create_task(_forget_again_and_again(results, min(limits.keep_s, _FORGET_EVERY_S)))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
     app = FastAPI(
+        lifespan=forgetting,
         title="METAGENE Classifier",
         version=__version__,
         description='Calls of sequencing reads. Errors are JSON with one line: `{"error": "…"}`.',
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
     )
-    results = ResultStore(limits.max_results, limits.max_kept_bytes, limits.keep_s)
     offered = downloads(caller.tree)
     files_at_once = asyncio.Semaphore(_FILES_AT_ONCE)
     errors: dict[int | str, dict[str, Any]] = {
@@ -147,7 +165,7 @@ def make_app(
     ) -> Response:
         """Call reads. The answer comes when all are called; a client that leaves is forgotten."""
         deadline = time.monotonic() + limits.timeout_s
-        asked = _caller_as_asked(caller, confidence, target_precision, closed_set)
+        asked = _caller_as_asked(caller, model, confidence, target_precision, closed_set)
         received = await run_in_threadpool(
             receive, reads.file, mates.file if mates else None, interleaved=interleaved, limits=limits
         )
@@ -210,18 +228,32 @@ async def _json(make: Callable[[], str]) -> Response:
     return Response(await run_in_threadpool(make), media_type="application/json")
 
 
+async def _forget_again_and_again(results: ResultStore, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        results.forget_old()
+
+
 def _caller_as_asked(
-    caller: Caller, confidence: float | None, target_precision: float | None, closed_set: bool
+    caller: Caller, model: ServedModel, confidence: float | None, target_precision: float | None, closed_set: bool
 ) -> Caller:
-    """The server's caller, with what a request wants otherwise."""
+    """The server's caller, with what a request wants otherwise; as :func:`caller_for` makes one of the same options."""
     check_cut_offs(confidence, target_precision, closed_set)
     options = caller.options
     if closed_set:
-        options = CallOptions(closed_set=True, refuse=False, hits=options.hits)
+        options = CallOptions(closed_set=True, refuse=False, min_tokens=model.min_tokens or 0, hits=options.hits)
     elif confidence is not None or target_precision is not None:
         threshold = caller.calibrator.threshold_for(target_precision) if target_precision is not None else confidence
         assert threshold is not None
-        options = replace(options, threshold=threshold, closed_set=False, refuse=True)
+        own = model.screening
+        options = replace(
+            options,
+            threshold=threshold,
+            closed_set=False,
+            refuse=True,
+            min_tokens=own.min_tokens if model.min_tokens is None else model.min_tokens,
+            min_complexity=own.min_complexity,
+        )
     if options == caller.options:
         return caller
     return Caller(caller.labels, caller.tree, caller.calibrator, options)

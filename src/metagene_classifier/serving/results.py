@@ -221,6 +221,11 @@ class ResultStore:
         with self._lock:
             return self._results.pop(key, None) is not None
 
+    def forget_old(self) -> None:
+        """Drop what is too old."""
+        with self._lock:
+            self._forget_old()
+
     def _forget_old(self) -> None:
         now = self.clock()
         held = sum(one.size for one in self._results.values())
