@@ -19,7 +19,7 @@ __all__ = ["CENTROIDS_FILE", "Centroids", "run_with_embedding"]
 CENTROIDS_FILE = "centroids.safetensors"
 """In the folder of a model that refuses reads by their distance."""
 _NAMES = ("projection", "means")
-READS_AT_ONCE = 4096
+READS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,20 @@ class Centroids:
 
     def distances(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The distance of each embedding to the nearest class; ``(reads, hidden)`` to ``(reads,)``."""
-        projection, means = (torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _NAMES)
-        found = np.empty(len(embeddings))
-        for start in range(0, len(embeddings), READS_AT_ONCE):
-            part = slice(start, start + READS_AT_ONCE)
-            found[part] = nearest(projection, means, torch.from_numpy(np.ascontiguousarray(embeddings[part]))).numpy()
-        return found
+        return self.distances_on(torch.device("cpu"))(embeddings)
+
+    def distances_on(self, device: torch.device) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
+        """:meth:`distances` as a device computes them."""
+        projection, means = (torch.from_numpy(np.ascontiguousarray(getattr(self, name))).to(device) for name in _NAMES)
+
+        def distances(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+            found = np.empty(len(embeddings))
+            for start in range(0, len(embeddings), READS_AT_ONCE):
+                part = torch.from_numpy(np.ascontiguousarray(embeddings[start : start + READS_AT_ONCE])).to(device)
+                found[start : start + READS_AT_ONCE] = nearest(projection, means, part).cpu().numpy()
+            return found
+
+        return distances
 
     def save(self, folder: Path) -> None:
         """Write them into a model's folder."""

@@ -149,7 +149,7 @@ def scorer_for(
     beyond: Beyond | None = None
     if not embed and Calibrator(facts.calibration).needs_embedding:
         run = run_with_embedding(model.classifier)
-        beyond = Beyond(facts.encoder.hidden_size, Centroids.load(model.folder).distances)
+        beyond = Beyond(facts.encoder.hidden_size, Centroids.load(model.folder).distances_on(model.device))
     return Scorer(
         run=run,
         width=facts.encoder.hidden_size if embed else len(facts.labels),
