@@ -6,40 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.calling.small_tree import LABELS, TREE
 
 from metagene_classifier.calling.rule import decide
 from metagene_classifier.calling.thresholds import best_threshold, cut_off_table, ladders, outcomes
 from metagene_classifier.calling.tree import ClassTree
-from metagene_classifier.reads.labels import ClassLabel, Labels
-from metagene_classifier.reads.taxonomy import TaxonNode, Taxonomy
 
-# root ─ Bacteria ─┬─ Alpha (genus) ─┬─ prima
-#                  │                 └─ secunda
-#                  └─ Beta (genus) ──── beta
-#      └ Viruses ──── sarbeco (species) ──── covid
-NODES = [
-    (1, 1, "no rank", "root"),
-    (2, 1, "superkingdom", "Bacteria"),
-    (20, 2, "genus", "Alpha"),
-    (200, 20, "species", "Alpha prima"),
-    (201, 20, "species", "Alpha secunda"),
-    (21, 2, "genus", "Beta"),
-    (210, 21, "species", "Beta prima"),
-    (10239, 1, "superkingdom", "Viruses"),
-    (694009, 10239, "species", "SARS-related coronavirus"),
-    (2697049, 694009, "no rank", "SARS-CoV-2"),
-]
-TAXONOMY = Taxonomy({taxid: TaxonNode(taxid, parent, rank, name) for taxid, parent, rank, name in NODES})
-LABELS = Labels(
-    (
-        ClassLabel("0", "prima", 200),
-        ClassLabel("1", "secunda", 201),
-        ClassLabel("2", "beta", 210),
-        ClassLabel("3", "sarbeco", 694009),
-        ClassLabel("4", "covid", 2697049),
-    )
-)
-TREE = ClassTree.of(LABELS, TAXONOMY)
 FLAT = ClassTree.of(LABELS, None)
 PRIMA, SECUNDA, BETA, SARBECO, COVID = TREE.taxon_of_class.tolist()
 SHARES = st.lists(st.integers(0, 20), min_size=5, max_size=5).filter(any)
