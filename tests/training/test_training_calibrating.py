@@ -261,6 +261,30 @@ def test_mates_are_drawn_together(reads, tmp_path):
     assert drawn_whole_groups(validation, 10, seed=1).tolist() != drawn_whole_groups(validation, 10, seed=2).tolist()
 
 
+def test_headers_without_names_make_no_mates_and_no_class_is_left_out_of_a_draw(tmp_path):
+    from metagene_classifier.training.data import load_training_data
+
+    named = tmp_path / "short.fa"
+    bases = random.Random(1)
+    reads = [f">lbl|{number % 3}\n{''.join(bases.choices('ACGT', k=60))}\n" for number in range(300)]
+    named.write_text("".join(reads))
+    mapping = tmp_path / "mapping.tsv"
+    mapping.write_text("class_id\tlabel_name\n0\ta\n1\tb\n2\tc\n")
+    changes = {
+        "model.encoder_path": "builtin:llama-tiny",
+        "model.init": "random",
+        "dataset.train_fasta": str(named),
+        "dataset.val_fasta": str(named),
+        "dataset.mapping_tsv": str(mapping),
+        "training.output_dir": str(tmp_path / "run"),
+    }
+    validation = load_training_data(load_config(None, changes), lambda line: None).validation
+    drawn = drawn_whole_groups(validation, 100, seed=1)
+    assert len(drawn) == 100
+    assert (np.bincount(validation.store.classes_of(drawn)) > 15).all()
+    assert len(np.unique(groups_of(validation, drawn[:2]))) == 2
+
+
 def test_reads_of_a_large_store_are_drawn_from_a_part_of_it_and_are_those_of_the_run(reads, tmp_path, monkeypatch):
     from metagene_classifier.training.data import load_training_data
 

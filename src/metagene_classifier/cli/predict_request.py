@@ -141,8 +141,8 @@ def jobs_of(asked: Request) -> list[SampleJob]:
             samples_of_inputs(asked.sources)  # a name that is none for a file is told
         return [SampleJob(sample_name(source), source)]
     if asked.output_dir is None:
-        what = "--sample-sheet" if asked.sample_sheet is not None else "several --input, a sample each,"
-        raise ConfigError(f"{what} need a folder for the files of the samples: give --output-dir DIR")
+        what = "--sample-sheet" if asked.sample_sheet is not None else "several --input, a sample each"
+        raise ConfigError(f"{what}: say in which folder the files of the samples go: --output-dir DIR")
     if asked.input2 is not None:
         raise ConfigError("--input2 goes with one --input: name the pairs of several samples in a --sample-sheet")
     samples = samples_of_inputs(asked.sources) if asked.sample_sheet is None else read_sample_sheet(asked.sample_sheet)

@@ -144,6 +144,7 @@ def _called_samples(
         "--cpu-bf16": asked.cpu_bf16,
         "--probabilities": asked.probabilities,
         "--bootstraps": asked.bootstraps,
+        "default cut-offs": settings.default_cut_offs,
         "--genome-lengths": str(sorted((lengths or {}).items())),
     }
 

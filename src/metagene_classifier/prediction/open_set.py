@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from metagene_classifier.calling.open_set import Embedded, figures_of, leave_taxa_out
@@ -56,7 +58,7 @@ def open_set_of_reads(
     if blocks:
         values = np.concatenate([block.values for block in blocks])
         has_base = np.concatenate([block.bases for block in blocks]) > 0
-        to_learn = np.array([zlib.crc32(mate_key(read.header).encode()) % 2 == 0 for read, _ in kept])
+        to_learn = _half([read.header for read, _ in kept])
         scores = _scores(model, values)
         fit, scored = (
             Embedded(values[half], scores[half], of_classes[half])
@@ -67,6 +69,14 @@ def open_set_of_reads(
             return {str(name): one for name, one in figures_of(found, tree).items()}
     tell("no taxa were left out: reads of at least three classes are needed, several of each")
     return {}
+
+
+def _half(headers: list[str]) -> npt.NDArray[np.bool_]:
+    """One half of the reads, mates together; reads whose headers hold no names are told apart by their places."""
+    keys = [mate_key(header) for header in headers]
+    times = Counter(keys)
+    words = [key if times[key] <= 2 else f"{key} {place}" for place, key in enumerate(keys)]
+    return np.array([zlib.crc32(word.encode("utf-8", "surrogateescape")) % 2 == 0 for word in words])
 
 
 def _drawn(reads: Iterable[tuple[Read, int]], per_class: int, seed: int) -> list[tuple[Read, int]]:

@@ -114,7 +114,7 @@ class Taxonomy:
         nodes: dict[int, TaxonNode] = {}
         merged: dict[int, int] = {}
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
         for line, text in enumerate(lines[1:], 2):

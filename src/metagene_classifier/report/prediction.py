@@ -317,7 +317,7 @@ def _reads_section(results: Sequence[SampleResult]) -> Section:
     if shown:
         lengths = {one.sample: _lengths(one.tally) for one in shown}
         confidences = {one.sample: _confidences(one.tally) for one in shown}
-        note = "An unclassified read has the confidence of its likeliest taxon, which fell short."
+        note = "An unclassified read has the confidence of the call that it would have had, refused or not sure enough."
         if len(shown) < len(results):
             note = f"The first {len(shown):,} of {len(results):,} samples. {note}"
         parts.append(Figure("Length and confidence", svg_text(histograms_figure(lengths, confidences)), note))

@@ -101,8 +101,10 @@ def _records(source: IO[bytes], name: str, budget: _Budget) -> Generator[Read, N
     if stream.peek(3).startswith(codecs.BOM_UTF8):
         stream.read(3)
     blank_lines = 0
-    while (first := stream.peek(1)[:1]).isspace():
-        blank_lines += stream.read(1) == b"\n"
+    while (ahead := stream.peek(1)) and ahead[:1].isspace():
+        blank = len(ahead) - len(ahead.lstrip())
+        blank_lines += stream.read(blank).count(b"\n")
+    first = ahead[:1]
     start = stream.peek(16)
     if start.startswith(_ALIGNMENTS):
         raise DataError(f"{name}: alignments (SAM, BAM or CRAM): turn them into FASTQ first (samtools fastq)")

@@ -18,7 +18,7 @@ from metagene_classifier.model.classifier import ReadClassifier
 from metagene_classifier.model.out_of_memory import DeviceMemoryError, TokenBudget
 from metagene_classifier.model.scoring import average_windows, score_reads
 from metagene_classifier.store.bits import CHUNK_READS
-from metagene_classifier.store.scatter import scatter
+from metagene_classifier.store.scatter import GOLDEN, scatter
 from metagene_classifier.store.selection import Selection
 from metagene_classifier.tokenization.tokenizer import ReadTokenizer
 from metagene_classifier.training.embeddings import StoredEmbeddings
@@ -185,7 +185,22 @@ def drawn_whole_groups(reads: Selection, most: int, seed: int) -> npt.NDArray[np
 
 
 def groups_of(reads: Selection, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The groups of reads: equal for mates; ``(reads,)``. The store is read in chunks, where there are any."""
+    """The groups of reads: equal for mates, and for no others; ``(reads,)``.
+
+    Headers without names put all reads of a class into one group of the store: where a group has more than two reads,
+    they are no mates, and each is a group of its own.
+    """
+    everything = reads.numbers()
+    groups = _stored_groups(reads, everything)
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    crowded = counts[place] > 2
+    groups[crowded] ^= scatter(everything[crowded].astype(np.uint64) * GOLDEN)
+    found: npt.NDArray[np.uint64] = groups[np.searchsorted(everything, numbers)]
+    return found
+
+
+def _stored_groups(reads: Selection, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """As the store has them, which is read in chunks."""
     store = reads.store
     found = np.empty(len(numbers), np.uint64)
     for first in range(0, len(store), CHUNK_READS):
@@ -201,7 +216,7 @@ def drawn_evenly(reads: Selection, most: int, seed: int) -> npt.NDArray[np.int64
     Of a large store a random part is looked at, so that a draw costs the same whatever its size.
     """
     store = reads.store
-    if len(store) <= LOOKED_AT:
+    if len(reads) <= LOOKED_AT:
         numbers = reads.numbers()
     else:
         generator = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ class SampleTally:
         bases: as they stand in the files, of both mates.
         reasons: unclassified reads by why they are.
         confidence_counts: all reads by confidence, in 20 bins from 0 to 1; an unclassified read has that of the
-            likeliest taxon, which fell short. ``(20,)``
+            call that it would have had, or of the likeliest taxon where none was sure enough. ``(20,)``
     """
 
     def __init__(self, tree: ClassTree) -> None:
