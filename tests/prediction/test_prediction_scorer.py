@@ -131,9 +131,7 @@ def test_windows_lie_where_their_tokens_are(tokenizer, sequences, long_reads):
 
 
 @pytest.mark.parametrize("strand", ["single", "average"])
-def test_what_lies_beside_the_classes_is_averaged_before_it_becomes_a_number(
-    tokenizer, strand
-):
+def test_what_lies_beside_the_classes_is_averaged_before_it_becomes_a_number(tokenizer, strand):
     def with_more(batch):
         return torch.cat([lengths_of(batch), batch.ids[:, :2].float() / batch.lengths[:, None]], dim=1)
 

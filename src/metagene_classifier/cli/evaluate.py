@@ -204,6 +204,7 @@ def command(
             "Calls": _how_called(caller, scorer),
             **({"Compared with": ", ".join(f"{one.name} ({one.source})" for one in others)} if others else {}),
             "Device": str(model.device),
+            "Plan": f"{scorer.budget.tokens:,} tokens at once, {scorer.layout}",
             "Time": seconds_in_words(time.monotonic() - started),
             "Command": command_line(),
         },

@@ -72,9 +72,9 @@ def predict(asked: Request) -> None:
         _one_csv(asked, shard, jobs[0].source, recipe, caller)
         tell_calibration(description, folder, asked.strand or description.calling.strand)
         return
-    samples, device = _called_samples(asked, jobs, outputs, recipe, description, caller)
+    samples, where = _called_samples(asked, jobs, outputs, recipe, description, caller)
     if asked.report is not None:
-        _write_report(asked, description, folder, caller, samples, device, time.monotonic() - started)
+        _write_report(asked, description, folder, caller, samples, where, time.monotonic() - started)
     tell_calibration(description, folder, asked.strand or description.calling.strand)
 
 
@@ -123,8 +123,8 @@ def _called_samples(
     recipe: ScorerRecipe,
     description: ModelDescription,
     caller: Caller,
-) -> tuple[list[CalledSample], str]:
-    """All samples through the model, which is loaded once; and where it was."""
+) -> tuple[list[CalledSample], dict[str, str]]:
+    """All samples through the model, which is loaded once; and where it was, for the report."""
     settings = ProfileSettings()
     lengths: dict[int, int] | None = None
     if outputs.needs_profile:
@@ -165,7 +165,7 @@ def _called_samples(
             say(f"{what} called")
 
     standard_output = sys.stdout
-    with _scoring(asked, jobs, recipe) as (score, device):
+    with _scoring(asked, jobs, recipe) as (score, where):
         samples = run_samples(
             jobs,
             outputs,
@@ -178,26 +178,26 @@ def _called_samples(
             told=told,
             standard_output=standard_output,
         )
-    return samples, device
+    return samples, where
 
 
 @contextlib.contextmanager
-def _scoring(asked: Request, jobs: list[SampleJob], recipe: ScorerRecipe) -> Iterator[tuple[Score, str]]:
-    """What scores reads, a model in this process or the workers of a cluster, and on which device."""
+def _scoring(asked: Request, jobs: list[SampleJob], recipe: ScorerRecipe) -> Iterator[tuple[Score, dict[str, str]]]:
+    """What scores reads, a model in this process or the workers of a cluster, on which device, and how much at once."""
     if asked.on_ray:
         from metagene_classifier.prediction.on_ray import check_for_ray, scoring_on_ray
 
         for job in jobs:
             check_for_ray(job.source, recipe.device_map)
         with scoring_on_ray(recipe, workers=asked.workers, block_reads=scoring.READS_PER_BLOCK, tell=say) as there:
-            yield there, "a cluster of Ray"
+            yield there, {"Device": "a cluster of Ray"}
         return
     _, scorer = recipe.open(say)
 
     def here(source: ReadSource, report: StreamReport) -> Iterator[scoring.ScoredBlock]:
         return scorer.stream_blocks(source.blocks(scoring.READS_PER_BLOCK), report)
 
-    yield here, str(scorer.device)
+    yield here, {"Device": str(scorer.device), "Plan": f"{scorer.budget.tokens:,} tokens at once, {scorer.layout}"}
 
 
 def _write_report(
@@ -206,7 +206,7 @@ def _write_report(
     folder: Path,
     caller: Caller,
     samples: list[CalledSample],
-    device: str,
+    where: dict[str, str],
     seconds: float,
 ) -> None:
     from metagene_classifier.report.prediction import write_prediction_report
@@ -224,7 +224,7 @@ def _write_report(
             "Encoder": description.encoder.name,
             "Samples": f"{len(samples):,}",
             "Options": f"{sure}, {asked.strand or description.calling.strand} strand, {paired}",
-            "Device": device,
+            **where,
             "Time": f"{seconds:,.0f} s",
             "Command": command_line(),
         },
