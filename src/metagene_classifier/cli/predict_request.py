@@ -142,7 +142,7 @@ def jobs_of(asked: Request) -> list[SampleJob]:
         return [SampleJob(sample_name(source), source)]
     if asked.output_dir is None:
         what = "--sample-sheet" if asked.sample_sheet is not None else "several --input, a sample each"
-        raise ConfigError(f"{what}: say in which folder the files of the samples go: --output-dir DIR")
+        raise ConfigError(f"{what}: give --output-dir DIR, a folder for the files of the samples")
     if asked.input2 is not None:
         raise ConfigError("--input2 goes with one --input: name the pairs of several samples in a --sample-sheet")
     samples = samples_of_inputs(asked.sources) if asked.sample_sheet is None else read_sample_sheet(asked.sample_sheet)
